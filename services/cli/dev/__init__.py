@@ -1,0 +1,1 @@
+"""The local stack: a broker, a database and every process under one supervisor."""

@@ -1,0 +1,375 @@
+"""Settings: read once from the environment by each process's `__main__`, all errors at once.
+
+Every key starts with `MILLSTREAM_`; `__` separates a section from its field, and every secret key `K` may
+be given as `K_FILE`, the path of a file that holds the value. A service declares which sections it needs:
+
+    class Settings(BaseModel):
+        model_config = ConfigDict(frozen=True)
+        kafka: Kafka
+        database: Database
+        crash: Crash
+
+    settings = load(Settings, os.environ)
+    log.info("started", settings=masked(settings))
+
+A key with our prefix that no section of this module knows is refused, so that a typing mistake is never
+taken for a default. Keys of sections that a service does not use are allowed: one file of settings may
+serve all processes.
+"""
+
+import base64
+import binascii
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+S = TypeVar("S", bound=BaseModel)
+PREFIX = "MILLSTREAM_"
+KEY_BYTES = 32
+
+
+class SettingsError(Exception):
+    """The environment is not usable; `problems` holds one line per mistake, none with a secret."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def _checked(check: Callable[[str], object]) -> AfterValidator:
+    def run(secret: SecretStr) -> SecretStr:
+        check(secret.get_secret_value())
+        return secret
+
+    return AfterValidator(run)
+
+
+def parse_keys(text: str) -> dict[str, bytes]:
+    """`kid:base64(32 bytes)[,...]` as an ordered map of key id to key; the first one seals or signs.
+
+    Raises ValueError, whose text never holds key material.
+    """
+    keys: dict[str, bytes] = {}
+    for entry in text.split(","):
+        key_id, _, encoded = entry.strip().partition(":")
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            raise ValueError("not base64") from None
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", key_id) or len(key) != KEY_BYTES or key_id in keys:
+            raise ValueError("a key id is malformed or used twice, or a key is not 32 bytes")
+        keys[key_id] = key
+    return keys
+
+
+def _check_database_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
+        raise ValueError("not a PostgreSQL URL with a database name")
+    return text
+
+
+def _check_bootstrap(text: str) -> str:
+    if not all(re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:,]+):\d{1,5}", part) for part in text.split(",")):
+        raise ValueError("not host:port[,...]")
+    return text
+
+
+def _check_blob_url(text: str) -> str:
+    parts = urlsplit(text)
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
+        raise ValueError("not file:///folder or s3://bucket/...")
+    return text
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+
+Keys = Annotated[
+    SecretStr, _checked(parse_keys), Field(description="kid:base64(32 bytes)[,kid2:...], ids unique")
+]
+DatabaseUrl = Annotated[
+    SecretStr,
+    _checked(_check_database_url),
+    Field(description="postgresql://role:password@host:port/database"),
+]
+Port = Annotated[int, Field(ge=1, le=65535, description="a port number, 1 to 65535")]
+Host = Annotated[str, Field(min_length=1, description="a host name or address to listen on")]
+
+
+class Section(BaseModel):
+    """One group of settings; `prefix` comes before each field's name in its key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    prefix: ClassVar[str]
+
+
+class Kafka(Section):
+    """The broker."""
+
+    prefix = "KAFKA__"
+    bootstrap_servers: Annotated[str, AfterValidator(_check_bootstrap), Field(description="host:port[,...]")]
+
+
+class Database(Section):
+    """The process's own role in PostgreSQL."""
+
+    prefix = "DATABASE_"
+    url: DatabaseUrl
+
+
+class Blobs(Section):
+    """The blob store."""
+
+    prefix = "BLOBS__"
+    url: Annotated[
+        str,
+        AfterValidator(_check_blob_url),
+        Field(description="file:///an/absolute/folder or s3://bucket/prefix"),
+    ]
+
+
+class Sealing(Section):
+    """Keys that seal secrets at rest: the first seals, all open."""
+
+    prefix = "SEALING__"
+    keys: Keys
+
+
+class Links(Section):
+    """Keys that sign file links (the first signs, all verify) and how long a link lives."""
+
+    prefix = "LINKS__"
+    keys: Keys
+    ttl_s: Annotated[int, Field(ge=1, le=604_800, description="seconds, 1 to 604800")] = 3600
+
+
+class Api(Section):
+    """Where api listens, and the address that clients see."""
+
+    prefix = "API__"
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    public_url: Annotated[
+        str, Field(pattern=r"^https?://[^\s/]+[^\s]*$", description="http(s)://host[:port]")
+    ] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_public_url(cls, values: dict[str, Any]) -> dict[str, Any]:
+        own = f"http://{values.get('host', '127.0.0.1')}:{values.get('port', 8080)}"
+        return {"public_url": own, **values}
+
+
+class Health(Section):
+    """Where a process without an API serves /livez, /readyz and /metrics."""
+
+    prefix = "HEALTH__"
+    host: Host = "127.0.0.1"
+    port: Port
+
+
+class Sources(Section):
+    """Source databases by lower-case name, as `MILLSTREAM_SOURCES__<NAME>`."""
+
+    prefix = "SOURCES__"
+    urls: dict[str, DatabaseUrl] = {}
+
+
+class Worker(Section):
+    """How many steps one worker runs at once."""
+
+    prefix = "WORKER__"
+    lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
+
+
+class Outbound(Section):
+    """Networks that the notifier may call although they are private."""
+
+    prefix = "OUTBOUND__"
+    allow: Annotated[
+        tuple[IPv4Network | IPv6Network, ...],
+        BeforeValidator(_networks),
+        Field(description="networks as CIDR[,...], for example 127.0.0.0/8"),
+    ] = ()
+
+
+class Crash(Section):
+    """Tests only: the point at which the process kills itself, and the file that remembers it."""
+
+    prefix = "CRASH__"
+    point: Annotated[str | None, Field(min_length=1, description="the name of a crash point")] = None
+    mark: Annotated[Path | None, Field(description="the path of a file")] = None
+
+
+SECTIONS: tuple[type[Section], ...] = (
+    Api, Blobs, Crash, Database, Health, Kafka, Links, Outbound, Sealing, Sources, Worker,
+)  # fmt: skip
+
+
+def is_secret(section: type[Section], field: str) -> bool:
+    """Whether the field holds a secret: it is masked, and may be given as a file."""
+    return section is Sources or section.model_fields[field].annotation is SecretStr
+
+
+def keys_of(section: type[Section]) -> dict[str, str]:
+    """Full key -> field name of one section; the open section Sources has no fixed keys."""
+    if section is Sources:
+        return {}
+    return {f"{PREFIX}{section.prefix}{name.upper()}": name for name in section.model_fields}
+
+
+def known_keys() -> frozenset[str]:
+    """Every fixed key of every section, with the `_FILE` form of the secrets."""
+    known: set[str] = set()
+    for section in SECTIONS:
+        for key, field in keys_of(section).items():
+            known |= {key, f"{key}_FILE"} if is_secret(section, field) else {key}
+    return frozenset(known)
+
+
+def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
+    known = known_keys()
+    for key in sorted(environ):
+        if not key.startswith(PREFIX) or key in known or _source_name(key):
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "remove it, or see deploy/env.example"
+        yield f"{key}: expected a setting that exists, found an unknown key; {hint}"
+
+
+def _source_name(key: str) -> str | None:
+    match = re.fullmatch(PREFIX + Sources.prefix + r"([A-Z][A-Z0-9_]*?)(_FILE)?", key)
+    return match.group(1).lower() if match else None
+
+
+def _secret(key: str, environ: Mapping[str, str], problems: list[str]) -> str | None:
+    path = environ.get(f"{key}_FILE")
+    if path is None:
+        return environ.get(key)
+    if key in environ:
+        problems.append(f"{key}: expected one of {key} and {key}_FILE, found both; remove one")
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        problems.append(f"{key}_FILE: expected a readable file, found {path!r} ({reason})")
+        return None
+
+
+def _raw(section: type[Section], environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    if section is Sources:
+        names = {name for name in map(_source_name, environ) if name}
+        keys = {name: f"{PREFIX}{Sources.prefix}{name.upper()}" for name in sorted(names)}
+        found = {name: _secret(key, environ, problems) for name, key in keys.items()}
+        return {"urls": {name: value for name, value in found.items() if value is not None}}
+    raw: dict[str, Any] = {}
+    for key, field in keys_of(section).items():
+        secret = is_secret(section, field)
+        value = _secret(key, environ, problems) if secret else environ.get(key)
+        if value is not None:
+            raw[field] = value
+    return raw
+
+
+def _describe(section: type[Section], raw: dict[str, Any], error: ValidationError) -> Iterator[str]:
+    for detail in error.errors(include_url=False, include_input=False, include_context=False):
+        field = str(detail["loc"][0])
+        if section is Sources:
+            key, expected = f"{PREFIX}{Sources.prefix}{str(detail['loc'][-1]).upper()}", "postgresql://..."
+        else:
+            key = f"{PREFIX}{section.prefix}{field.upper()}"
+            expected = section.model_fields[field].description or str(detail["msg"])
+        if field not in raw:
+            found = f"nothing; set it{', or its _FILE form' if is_secret(section, field) else ''}"
+        else:
+            found = (
+                "a value of another form (secret, not shown)"
+                if is_secret(section, field)
+                else repr(raw[field])
+            )
+        yield f"{key}: expected {expected}, found {found}"
+
+
+def _sections_of(cls: type[BaseModel]) -> dict[str, type[Section]]:
+    found: dict[str, type[Section]] = {}
+    for name, field in cls.model_fields.items():
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Section)):
+            raise TypeError(f"{cls.__name__}.{name} must be one of the sections of runtime/settings.py")
+        found[name] = field.annotation
+    return found
+
+
+def load(cls: type[S], environ: Mapping[str, str]) -> S:
+    """Build `cls`, whose fields are sections of this module, from the environment.
+
+    Raises SettingsError with every problem at once, one line each: key, expected, found.
+    """
+    problems = list(_unknown(environ))
+    values: dict[str, Section] = {}
+    for name, section in _sections_of(cls).items():
+        before = len(problems)
+        raw = _raw(section, environ, problems)
+        try:
+            values[name] = section.model_validate(raw)
+        except ValidationError as error:
+            if len(problems) == before:  # an unreadable file is not also a missing value
+                problems.extend(_describe(section, raw, error))
+    if "crash" in values:
+        problems.extend(_half_crash(environ))
+    if problems:
+        raise SettingsError(problems)
+    return cls.model_validate(values)
+
+
+def _half_crash(environ: Mapping[str, str]) -> Iterator[str]:
+    point, mark = f"{PREFIX}CRASH__POINT", f"{PREFIX}CRASH__MARK"
+    if (point in environ) != (mark in environ):
+        yield f"{point}: expected together with {mark}, found only one of them; set both or none"
+
+
+def _mask(value: object) -> object:
+    if isinstance(value, SecretStr):
+        parts = urlsplit(value.get_secret_value())
+        if parts.scheme and parts.hostname:
+            user = f"{parts.username}:***@" if parts.username else ""
+            port = f":{parts.port}" if parts.port else ""
+            return urlunsplit((parts.scheme, f"{user}{parts.hostname}{port}", parts.path, "", ""))
+        return "***"
+    if isinstance(value, BaseModel):
+        return {name: _mask(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {name: _mask(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return value if value is None or isinstance(value, int | str) else str(value)
+
+
+def masked(settings: BaseModel) -> dict[str, object]:
+    """The effective settings as plain JSON values for the start log, every secret hidden."""
+    return {name: _mask(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL with our driver named: SQLAlchemy 2.1 maps a bare `postgresql://` to another driver."""
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", url)
