@@ -1,0 +1,185 @@
+"""How every process talks to the broker: one producer, consumer and admin configuration, and `Publisher`."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from services.runtime.settings import Kafka
+
+Config = dict[str, str | int | float | bool]
+Headers = Sequence[tuple[str, bytes]]
+
+POLL_S = 0.1
+REQUEST_TIMEOUT_S = 10.0
+
+
+class ProducerFull(Exception):
+    """The local queue of unsent records is full: wait and publish the same record again (back-pressure)."""
+
+
+class PublishFailed(Exception):
+    """The broker did not acknowledge the record; it may or may not be in the log, so publish it again."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Where the broker stored a record."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class TopicFacts:
+    """What the broker says of one topic: its UUID (another one means another log) and partition count."""
+
+    uuid: str
+    partition_count: int
+
+
+def producer_config(settings: Kafka, client_id: str) -> Config:
+    """The configuration of every producer.
+
+    murmur2_random is what the Java and Python-only clients use: with librdkafka's own default the same key
+    would lie on different partitions depending on who wrote it.
+    """
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": client_id,
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "linger.ms": 2,
+        "compression.type": "lz4",
+        "message.timeout.ms": 20_000,
+        "queue.buffering.max.messages": 100_000,
+        "queue.buffering.max.kbytes": 131_072,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        "allow.auto.create.topics": False,
+        "reconnect.backoff.max.ms": 1_000,
+    }
+
+
+def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
+    """The configuration of every consumer.
+
+    Range assignment gives one member the same partition index of all its topics. The 6 s session makes the
+    partitions of a killed process move within about 7 s. `auto.offset.reset=error` because a position
+    outside the log is a fact to be handled, never a reason to skip or repeat silently.
+    """
+    return {
+        "bootstrap.servers": settings.bootstrap_servers,
+        "client.id": client_id,
+        "group.id": group_id,
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": 6_000,
+        "heartbeat.interval.ms": 1_500,
+        "max.poll.interval.ms": 300_000,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "allow.auto.create.topics": False,
+        "fetch.wait.max.ms": 100,
+        "reconnect.backoff.max.ms": 1_000,
+    }
+
+
+def admin(settings: Kafka, client_id: str) -> AdminClient:
+    """An admin client; connects lazily, so a broker that is away shows at the first call."""
+    return AdminClient({"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id})
+
+
+def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, TopicFacts]:
+    """UUID and partition count of the topics that exist; blocks at most REQUEST_TIMEOUT_S.
+
+    Raises KafkaException when the broker cannot be reached.
+    """
+    futures = client.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
+    found: dict[str, TopicFacts] = {}
+    for name, future in futures.items():
+        try:
+            described = future.result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue
+            raise
+        found[name] = TopicFacts(str(described.topic_id), len(described.partitions))
+    return found
+
+
+class Publisher:
+    """A producer, one thread that serves its callbacks, and a future per record; safe from any thread."""
+
+    def __init__(self, settings: Kafka, client_id: str) -> None:
+        self._producer = Producer(producer_config(settings, client_id))
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="publisher", daemon=True)
+        self._thread.start()
+
+    def warm_up(self, topics: Iterable[str], timeout_s: float = REQUEST_TIMEOUT_S) -> None:
+        """Fetch metadata and open connections now, so that the first request does not wait for them.
+
+        Raises KafkaException when the broker cannot be reached; serving may begin all the same.
+        """
+        for topic in topics:
+            self._producer.list_topics(topic, timeout_s)
+
+    def publish(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Headers = (), partition: int = -1
+    ) -> Future[Delivered]:
+        """Queue one record; never blocks. `value` None is a tombstone; `partition` -1 goes by the key.
+
+        A record that no broker would take (too large) raises KafkaException at once.
+
+        The future ends with Delivered or PublishFailed within message.timeout.ms. Raises ProducerFull.
+        Callbacks of the future run on the publisher's thread and must be quick.
+        """
+        future: Future[Delivered] = Future()
+
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                future.set_result(
+                    Delivered(message.topic() or "", message.partition() or 0, message.offset() or 0)
+                )
+            else:
+                future.set_exception(PublishFailed(f"{topic}: {error.str()}"))
+
+        try:
+            self._producer.produce(
+                topic,
+                value=value,
+                key=key,
+                headers=list(headers),
+                partition=partition,
+                on_delivery=on_delivery,
+            )
+        except BufferError:
+            raise ProducerFull(
+                "the queue of unsent records is full; try again when the broker answers"
+            ) from None
+        return future
+
+    def flush(self, timeout_s: float) -> int:
+        """Wait until every queued record has its answer; returns how many have none after `timeout_s`."""
+        return self._producer.flush(timeout_s)
+
+    def close(self, timeout_s: float) -> int:
+        """Flush, stop the thread, drop what is left; returns how many records got no answer."""
+        left = self._producer.flush(timeout_s)
+        self._closing.set()
+        self._thread.join(1.0)
+        if left:
+            self._producer.purge()
+            self._producer.poll(0)
+        return left
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(POLL_S)
