@@ -1,0 +1,1 @@
+"""What crosses a process boundary: records, topics, ids, status words, errors. Pure."""

@@ -1,0 +1,154 @@
+"""The records that ask for something or report work: every topic but `execution.events`.
+
+Field order is the order of the Avro schemas in `schemas/commands`. `Json` fields travel as JSON text,
+because their shape belongs to a job type or a step kind and not to the log.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A definition as it stood when the request was made: enough to run from scratch (S0 0.13)."""
+
+    kind: str
+    id: str
+    revision: int
+    body: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """S2's callback (2.5). Values of `headers` and `secret` are sealed; `events` may hold S2's names."""
+
+    events: tuple[str, ...]
+    url: str
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequested:
+    """`job.requested`, key = execution id: everything needed to run one execution (S0 0.11, 0.14-0.21).
+
+    `definition` is resolved by api; another service may name one in `definition_id` instead.
+    `origin` is ad_hoc, scheduled, manual, backfill or external; `planned_at` is set for firings.
+    """
+
+    execution_id: str
+    tenant: str
+    requested_at: datetime
+    created_by: str
+    name: str
+    job_type: str
+    origin: str = "external"
+    tag: str | None = None
+    definition_id: str | None = None
+    definition: Definition | None = None
+    parameters: Json = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    actions: Json = field(default_factory=list)
+    callbacks: tuple[Callback, ...] = ()
+    recurrence: str | None = None
+    planned_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRequested:
+    """`step.requested`, key = attempt id: one attempt of one step, for any worker."""
+
+    attempt_id: str
+    execution_id: str
+    tenant: str
+    step: str
+    kind: str
+    attempt: int
+    parameters: Json
+    timeout_s: int
+    requested_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """`step.progressed`, key = execution id: what a take of an attempt says while it runs.
+
+    `kind` is claim, heartbeat or part. A part counts what is finished so far: files, rows, bytes.
+    """
+
+    execution_id: str
+    tenant: str
+    attempt_id: str
+    take_id: str
+    worker: str
+    kind: str
+    lease_s: int
+    reported_at: datetime
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One finished file. `key` is its place in the blob store, `sha256` that of the bytes a reader gets."""
+
+    name: str
+    key: str
+    batch: str | None
+    rows: int
+    bytes: int
+    sha256: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """`step.completed`, key = execution id: how one take of an attempt ended.
+
+    `outcome` is done, retry or fail. `reason` is a stable word, `message` is for people.
+    """
+
+    execution_id: str
+    tenant: str
+    attempt_id: str
+    take_id: str
+    worker: str
+    outcome: str
+    finished_at: datetime
+    reason: str | None = None
+    message: str | None = None
+    output: Json = None
+    files: tuple[File, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefinitionState:
+    """`definition.state`, key = `<kind>/<tenant>/<id>`: the latest revision of a definition."""
+
+    kind: str
+    tenant: str
+    id: str
+    revision: int
+    changed_at: datetime
+    deleted: bool
+    body: Json
+
+    @property
+    def key(self) -> str:
+        """The record's key, and the name under which others look the definition up."""
+        return definition_key(self.kind, self.tenant, self.id)
+
+
+Command = JobRequested | StepRequested | StepReport | StepOutcome | DefinitionState
+
+
+def definition_key(kind: str, tenant: str, id: str) -> str:
+    """`<kind>/<tenant>/<id>`."""
+    return f"{kind}/{tenant}/{id}"

@@ -1,0 +1,76 @@
+"""How a record lies on its topic: key, headers (CloudEvents' Kafka binding, binary mode) and value."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from services.contracts import commands, events, ids
+from services.contracts.codec import Record
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record ready to be produced."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+def command(record: commands.Command, value: bytes) -> Outgoing:
+    """Any record but an event, with the bytes that the codec made of it."""
+    topic, key, id, time, subject = _address(record)
+    trace = ids.traceparent(subject, id) if topic != "definition.state" else None
+    return Outgoing(topic, key.encode(), value, _headers(topic, id, time, subject, record.tenant, trace))
+
+
+def event(record: events.Event, value: bytes, chain: bytes) -> Outgoing:
+    """An event; `chain` is the execution's hash chain after these bytes."""
+    headers = _headers(
+        events.type_of(record),
+        record.event_id,
+        record.occurred_at,
+        record.execution_id,
+        record.tenant,
+        ids.traceparent(record.execution_id, record.event_id),
+    )
+    more = (("ms_sequence", str(record.sequence).encode()), ("ms_chain", chain.hex().encode()))
+    return Outgoing("execution.events", record.execution_id.encode(), value, headers + more)
+
+
+def _address(record: commands.Command) -> tuple[str, str, str, datetime, str]:
+    """Topic, key, id, instant and subject of a record. The id is a function of the record's cause."""
+    match record:
+        case commands.JobRequested():
+            id = record.execution_id
+            return "job.requested", id, id, record.requested_at, id
+        case commands.StepRequested():
+            id = record.attempt_id
+            return "step.requested", id, id, record.requested_at, record.execution_id
+        case commands.StepReport():
+            id = f"{record.take_id}-{record.kind}-{record.files}-{int(record.reported_at.timestamp() * 1000)}"
+            return "step.progressed", record.execution_id, id, record.reported_at, record.execution_id
+        case commands.StepOutcome():
+            return "step.completed", record.execution_id, record.take_id, record.finished_at, record.execution_id
+        case commands.DefinitionState():
+            return "definition.state", record.key, f"{record.key}@{record.revision}", record.changed_at, record.key
+    assert_never(record)
+
+
+def _headers(type_: str, id: str, time: datetime, subject: str, tenant: str, trace: str | None) -> Headers:
+    pairs = {
+        "ce_specversion": "1.0",
+        "ce_type": type_,
+        "ce_source": "/millstream",
+        "ce_id": id,
+        "ce_time": time.isoformat(),
+        "ce_subject": subject,
+        "content-type": "application/avro",
+        "ms_tenant": tenant,
+    }
+    if trace:
+        pairs["traceparent"] = trace
+    return tuple((name, text.encode()) for name, text in pairs.items())

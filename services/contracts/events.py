@@ -1,0 +1,191 @@
+"""`execution.events`: everything that happened to an execution, one immutable record each.
+
+Field order is the order of the Avro schemas in `schemas/events`. `sequence` is dense from 1 within an
+execution; `event_id` is a function of execution id and sequence; `causation_id` is the id of the command,
+report or timer that caused the event. docs/events.md describes each one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.contracts.commands import File, JobRequested, Json
+from services.contracts.errors import FieldError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What every event carries."""
+
+    event_id: str
+    execution_id: str
+    tenant: str
+    sequence: int
+    occurred_at: datetime
+    causation_id: str
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One step of a plan: self-contained, so that a worker needs nothing else."""
+
+    name: str
+    kind: str
+    parameters: Json
+    timeout_s: int
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionAccepted(Facts):
+    """The request passed its checks; it will end in a terminal event."""
+
+    request: JobRequested
+    request_hash: str
+    plan: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRejected(Facts):
+    """The request failed its checks; nothing will run."""
+
+    request_hash: str
+    errors: tuple[FieldError, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionStarted(Facts):
+    """The first step was taken by a worker (ad hoc), or the slot fired (scheduled)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionCompleted(Facts):
+    """Every step completed. The counts are over all published files."""
+
+    files: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionFailed(Facts):
+    """The execution ended without its result. `dead_letter` is `<topic>/<partition>/<offset>` of the poison."""
+
+    reason: str
+    message: str
+    step: str | None
+    dead_letter: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRunning(Facts):
+    """A worker's take owns this attempt now."""
+
+    step: str
+    attempt: int
+    take_id: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgressed(Facts):
+    """A part of the step is finished; the counts are totals of this attempt."""
+
+    step: str
+    attempt: int
+    files: int
+    rows: int
+    bytes: int
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRetryScheduled(Facts):
+    """The attempt ended without a result; the next one is asked for at `retry_at`."""
+
+    step: str
+    attempt: int
+    reason: str
+    message: str
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCompleted(Facts):
+    """The attempt's result. Its files are announced by the `file.published` events that follow."""
+
+    step: str
+    attempt: int
+    output: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFailed(Facts):
+    """The step will not be tried again."""
+
+    step: str
+    attempt: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePublished(Facts):
+    """A file exists for readers from now on."""
+
+    step: str
+    file: File
+
+
+Event = (
+    ExecutionAccepted
+    | ExecutionRejected
+    | ExecutionStarted
+    | ExecutionCompleted
+    | ExecutionFailed
+    | StepRunning
+    | StepProgressed
+    | StepRetryScheduled
+    | StepCompleted
+    | StepFailed
+    | FilePublished
+)
+
+TYPES: Mapping[str, type[Event]] = {
+    "execution.accepted": ExecutionAccepted,
+    "execution.rejected": ExecutionRejected,
+    "execution.started": ExecutionStarted,
+    "execution.completed": ExecutionCompleted,
+    "execution.failed": ExecutionFailed,
+    "step.running": StepRunning,
+    "step.progressed": StepProgressed,
+    "step.retry_scheduled": StepRetryScheduled,
+    "step.completed": StepCompleted,
+    "step.failed": StepFailed,
+    "file.published": FilePublished,
+}
+NAMES: Mapping[type[Event], str] = {cls: name for name, cls in TYPES.items()}
+
+TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.rejected"})
+
+# S2's names (2.2, 2.5, 2.17) for sets of ours.
+ALIASES: Mapping[str, frozenset[str]] = {
+    "EXECUTION": frozenset(name for name in TYPES if name.startswith("execution.")),
+    "TASK": frozenset(name for name in TYPES if name.startswith("step.")),
+    "on-start": frozenset({"execution.started", "step.running"}),
+    "on-task-complete": frozenset({"step.completed", "step.failed"}),
+    "on-execution-complete": TERMINAL,
+}
+
+
+def type_of(event: Event) -> str:
+    """The event's name on the wire, for example `step.completed`."""
+    return NAMES[type(event)]
+
+
+def matching(names: tuple[str, ...]) -> frozenset[str]:
+    """The event types that these names (ours or S2's) ask for; no names = every type. KeyError: unknown name."""
+    if not names:
+        return frozenset(TYPES)
+    return frozenset().union(*(ALIASES[name] if name in ALIASES else {NAMES[TYPES[name]]} for name in names))

@@ -1,0 +1,55 @@
+"""What a service implements to be driven by the loop. Nothing here does I/O."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from services.contracts.envelope import Outgoing
+from services.runtime.processor.types import Change, Input, Poison, Routed
+
+S = TypeVar("S")
+
+
+class Handler(Protocol[S]):
+    """Pure decisions over keyed states. Every method may run again for the same input with the same result.
+
+    An exception other than Poison from `apply` or `due` is taken as the fault of that one input or timer:
+    it is dead-lettered, and `poisoned` may record the failure in the state.
+    """
+
+    name: str
+    """The service's name: consumer group `millstream-<name>`, DLQ header `ms_service`."""
+
+    inputs: tuple[str, ...]
+    """The topics read; all have the same number of partitions."""
+
+    def route(self, record: Input) -> Routed | None:
+        """Decode a record. None: not ours, skip it. Poison: dead-letter it untouched."""
+
+    def apply(
+        self, routed: Routed, state: S | None, lookups: Mapping[str, S | None], record: Input, now: datetime
+    ) -> Change[S]:
+        """What this record does to its state. `lookups` are other states as last committed."""
+
+    def lookups(self, key: str, state: S) -> tuple[str, ...]:
+        """The states that `due` wants to read for this one."""
+
+    def due(
+        self, key: str, state: S, lookups: Mapping[str, S | None], now: datetime, caught_up_at: datetime
+    ) -> Change[S]:
+        """The state's timer fired. `caught_up_at`: since when this index runs without a stall, so that a
+        lease is given a full term after an outage of ours."""
+
+    def poisoned(
+        self, key: str, state: S | None, error: Poison, dead_letter: str, now: datetime
+    ) -> Change[S] | None:
+        """The state's part in the failure of an input or timer of its; None leaves it alone."""
+
+    def reconcile(self, state: S, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
+        """Records to publish again because the topics `lost` were recreated empty."""
+
+    def encode(self, state: S) -> bytes:
+        """A state as the store keeps it."""
+
+    def decode(self, key: str, body: bytes) -> S:
+        """A state from the store."""

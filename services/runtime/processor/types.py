@@ -1,0 +1,114 @@
+"""The values that pass between the loop, its handler, its store and its log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from services.contracts.envelope import Headers, Outgoing
+
+S = TypeVar("S")
+
+
+class Backpressure(Exception):
+    """The world is slow or away (a connection lost, a deadlock): pause, keep polling, do the same again."""
+
+
+class DataError(Exception):
+    """The database refuses the data of this batch (SQLSTATE 22, 23, 54): some record in it is poison."""
+
+
+class Fenced(Exception):
+    """Another owner took some of our indexes over; nothing of the batch was written."""
+
+
+class Poison(Exception):
+    """This input can never be processed. `reason` is a stable word for the dead letter's header."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """`message` says what was expected and found."""
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A consumed record. `partition` is the index whose owner handles it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def address(self) -> str:
+        """`<topic>/<partition>/<offset>`: where a person finds the original."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """A decoded input: the key of the state it changes, and keys of other states its decision reads."""
+
+    key: str
+    message: Any
+    lookups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Something to write beside the state, in the same transaction. `kind` selects the writer's statement."""
+
+    kind: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[S]):
+    """What one input or timer does to one state.
+
+    `state` None deletes it. `due_at` is the instant of its one timer, `waits_for` the key of a state whose
+    next change makes this one due at once, `dead` a reason for which the input also becomes a dead letter.
+    """
+
+    state: S | None
+    due_at: datetime | None = None
+    waits_for: str | None = None
+    out: tuple[Outgoing, ...] = ()
+    rows: tuple[Row, ...] = ()
+    dead: Poison | None = None
+
+
+@dataclass(slots=True)
+class Owned:
+    """One index we own, as the database tells it at the start of our term."""
+
+    epoch: int
+    batch_no: int
+    offsets: dict[str, tuple[str, int]]
+    outbox: tuple[Outgoing, ...] = ()
+    timers: dict[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    """One state as the store keeps it; `body` None deletes the row."""
+
+    key: str
+    part: int
+    body: bytes | None
+    due_at: datetime | None
+    waits_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartCommit:
+    """What a batch commits for one index: guarded by `epoch`, and by `batch_no` being the next one."""
+
+    part: int
+    epoch: int
+    batch_no: int
+    offsets: Mapping[str, tuple[str, int]]
+    outbox: bytes
