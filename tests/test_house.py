@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from services.contracts import topics
 from services.runtime import settings
 
 ROOT = Path(__file__).parents[1]
@@ -279,16 +279,26 @@ def test_every_schema_has_examples_and_every_example_a_schema() -> None:
     assert_none(sorted(shown - known), "schemas/examples/ has a folder without a schema")
 
 
-def test_every_topic_is_used() -> None:
-    topics = yaml.safe_load(text("schemas/topics.yaml"))["topics"]
-    code = [name for name in python_files("services") if name != "services/contracts/topics.py"]
-    literals = {
+def literals(folder: str) -> set[str]:
+    return {
         node.value
-        for name in code
+        for name in python_files(folder)
         for node in ast.walk(tree(name))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    assert_none(sorted(set(topics) - literals), "a topic of schemas/topics.yaml that no code names")
+
+
+def test_every_topic_is_read_by_the_services_it_names() -> None:
+    declared = topics.parse(text("schemas/topics.yaml"))
+    unread = [
+        f"{topic.name}: {consumer} does not read it"
+        for topic in declared
+        for consumer in topic.consumers
+        if topic.name not in literals(f"services/{consumer.split('-')[0]}")
+    ]
+    assert_none(unread, "a consumer named in schemas/topics.yaml names the topic in its code")
+    orphans = [t.name for t in declared if not t.consumers and not t.name.endswith(topics.DEAD_LETTER_SUFFIX)]
+    assert_none(orphans, "a topic that nothing consumes; it joins with the issue that needs it")
 
 
 # ---------------------------------------------------------------- what must not be in the tree
