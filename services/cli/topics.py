@@ -1,0 +1,143 @@
+"""`millstream topics`: create the declared topics, and refuse a broker whose topics differ."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import typer
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+from pydantic import BaseModel, ConfigDict
+
+from services.contracts import topics as contract
+from services.contracts.topics import Topic
+from services.runtime import kafka
+from services.runtime.settings import Kafka, SettingsError, load
+
+DECLARATION = Path(__file__).parents[2] / "schemas" / "topics.yaml"
+TIMEOUT_S = 30.0
+
+app = typer.Typer(no_args_is_help=True, help="Create and verify the Kafka topics of schemas/topics.yaml.")
+
+
+class Settings(BaseModel):
+    """What this command needs."""
+
+    model_config = ConfigDict(frozen=True)
+    kafka: Kafka
+
+
+def declared() -> tuple[Topic, ...]:
+    """The topics of schemas/topics.yaml. Raises TopicsError."""
+    return contract.parse(DECLARATION.read_text(encoding="utf-8"))
+
+
+def create_missing(admin: AdminClient, topics: Sequence[Topic]) -> list[str]:
+    """Create the topics that do not exist; returns their names. Raises KafkaException."""
+    # -1: the broker's default replication factor, 1 on a laptop and 3 in a cluster
+    wanted = [NewTopic(t.name, t.partitions, -1, config=t.broker_config()) for t in topics]
+    created: list[str] = []
+    for name, future in admin.create_topics(wanted, operation_timeout=TIMEOUT_S).items():
+        try:
+            future.result(TIMEOUT_S)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return created
+
+
+def differences(admin: AdminClient, topics: Sequence[Topic]) -> list[str]:
+    """One line for each topic that is missing or differs: both values and what to do. Raises KafkaException."""
+    facts = kafka.topic_facts(admin, [topic.name for topic in topics])
+    lines = [
+        f"{topic.name}: expected to exist, found no such topic; run `millstream topics apply`"
+        for topic in topics
+        if topic.name not in facts
+    ]
+    present = [topic for topic in topics if topic.name in facts]
+    for topic in present:
+        if facts[topic.name].partition_count != topic.partitions:
+            lines.append(
+                f"{topic.name}: expected {topic.partitions} partitions, found"
+                f" {facts[topic.name].partition_count}; a count cannot be changed in place: stop the"
+                " processes, drain or delete the topic, then run `millstream topics apply`"
+            )
+    return [*lines, *_config_differences(admin, present)]
+
+
+def _config_differences(admin: AdminClient, topics: Sequence[Topic]) -> Iterator[str]:
+    resources = {topic.name: ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics}
+    if not resources:
+        return
+    answers = {
+        resource.name: future
+        for resource, future in admin.describe_configs(
+            list(resources.values()), request_timeout=TIMEOUT_S
+        ).items()
+    }
+    for topic in topics:
+        found = answers[topic.name].result(TIMEOUT_S)
+        for setting, expected in topic.broker_config().items():
+            value = found[setting].value if setting in found else None
+            if value != expected:
+                yield (
+                    f"{topic.name}: expected {setting}={expected}, found {setting}={value}; alter the topic"
+                    f" (kafka-configs --alter --topic {topic.name} --add-config {setting}={expected})"
+                    " or correct schemas/topics.yaml"
+                )
+
+
+def apply_to(admin: AdminClient) -> tuple[list[str], list[str]]:
+    """Create what is missing, then verify everything: (created names, differences). Raises KafkaException."""
+    topics = declared()
+    created = create_missing(admin, topics)
+    return created, differences(admin, topics)
+
+
+def _admin() -> AdminClient:
+    try:
+        settings = load(Settings, os.environ)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    return kafka.admin(settings.kafka, "millstream-topics")
+
+
+def _finish(lines: Sequence[str], good: str) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+    if lines:
+        raise typer.Exit(1)
+    typer.echo(good)
+
+
+@app.command()
+def apply() -> None:
+    """Create the topics that are missing and verify the others."""
+    try:
+        created, different = apply_to(_admin())
+    except KafkaException as error:
+        typer.echo(
+            f"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS: expected a broker that answers, found {error}", err=True
+        )
+        raise typer.Exit(1) from None
+    for name in created:
+        typer.echo(f"created {name}")
+    _finish(different, f"{len(declared())} topics as declared")
+
+
+@app.command()
+def verify() -> None:
+    """Verify every topic; change nothing."""
+    try:
+        different = differences(_admin(), declared())
+    except KafkaException as error:
+        typer.echo(
+            f"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS: expected a broker that answers, found {error}", err=True
+        )
+        raise typer.Exit(1) from None
+    _finish(different, f"{len(declared())} topics as declared")
