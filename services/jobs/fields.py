@@ -1,4 +1,4 @@
-"""Reading untrusted bodies field by field: faults are collected with their pointers, none stops the reading."""
+"""Reading untrusted bodies field by field: every fault is kept with its pointer, none stops it."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -129,7 +129,8 @@ def shown(value: Any) -> str:
             return "a list"
         case Mapping():
             return "an object"
-    return f"the {type(value).__name__} {clean(str(value))}: write texts in quotes"
+        case _:  # YAML makes dates and times of unquoted texts
+            return f"the {type(value).__name__} {clean(str(value))}: write texts in quotes"
 
 
 def listed(names: Iterable[str]) -> str:
