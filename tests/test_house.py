@@ -127,6 +127,17 @@ def test_only_entropy_is_excused_from_the_clock_ban() -> None:
     assert_none(lines, f"the ban on clocks and randomness (TID251) is lifted in {ENTROPY} only")
 
 
+def test_only_main_reads_the_environment() -> None:
+    readers = [
+        f"{name}:{node.lineno}"
+        for name in python_files("services")
+        if Path(name).name != "__main__.py" and not name.startswith("services/cli/")
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}
+    ]
+    assert_none(readers, "a service's __main__ reads settings once; everything else takes values")
+
+
 def sleeps(module: ast.Module) -> Iterator[ast.Call]:
     for node in ast.walk(module):
         if isinstance(node, ast.Call):
