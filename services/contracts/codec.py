@@ -55,7 +55,7 @@ class Schema:
 
     id: int
     name: str
-    avro: Mapping[str, Any]
+    avro: str | list[Any] | dict[Any, Any]
 
 
 class Codec:
@@ -85,7 +85,9 @@ class Codec:
         if not value:
             raise Undecodable("the value is empty: expected an Avro record in Confluent's frame")
         if len(value) < _FRAME.size or value[0] != 0:
-            raise Undecodable(f"the frame starts with byte {value[0]:#04x}: expected 0x00 and a 4-byte schema id")
+            raise Undecodable(
+                f"the frame starts with byte {value[0]:#04x}: expected 0x00 and a 4-byte schema id"
+            )
         schema = self._by_id.get(_FRAME.unpack_from(value)[1])
         if schema is None:
             raise Undecodable(f"unknown schema id {_FRAME.unpack_from(value)[1]}: see schemas/manifest.json")
@@ -101,7 +103,9 @@ class Codec:
             body = fastavro.schemaless_reader(buffer, schema.avro, self._newest[cls].avro)
             record: Record = msgspec.convert(body, type=cls)
         except Exception as error:  # fastavro raises many kinds on damaged bytes; each means the same here
-            raise Undecodable(f"{schema.name}: damaged or truncated ({type(error).__name__}: {error})") from error
+            raise Undecodable(
+                f"{schema.name}: damaged or truncated ({type(error).__name__}: {error})"
+            ) from error
         if buffer.read(1):
             raise Undecodable(f"{schema.name}: {len(value) - buffer.tell() + 1} bytes follow the record")
         return record

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import assert_never
 
 from services.contracts import commands, events, ids
-from services.contracts.codec import Record
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -54,9 +53,21 @@ def _address(record: commands.Command) -> tuple[str, str, str, datetime, str]:
             id = f"{record.take_id}-{record.kind}-{record.files}-{int(record.reported_at.timestamp() * 1000)}"
             return "step.progressed", record.execution_id, id, record.reported_at, record.execution_id
         case commands.StepOutcome():
-            return "step.completed", record.execution_id, record.take_id, record.finished_at, record.execution_id
+            return (
+                "step.completed",
+                record.execution_id,
+                record.take_id,
+                record.finished_at,
+                record.execution_id,
+            )
         case commands.DefinitionState():
-            return "definition.state", record.key, f"{record.key}@{record.revision}", record.changed_at, record.key
+            return (
+                "definition.state",
+                record.key,
+                f"{record.key}@{record.revision}",
+                record.changed_at,
+                record.key,
+            )
     assert_never(record)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One fault in a request. `pointer` is the path as the sender wrote it, for example `params.batches[1]`."""
+    """One fault in a request. `pointer` is the path as the sender wrote it: `params.batches[1]`."""
 
     pointer: str
     message: str

@@ -70,7 +70,7 @@ class ExecutionCompleted(Facts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionFailed(Facts):
-    """The execution ended without its result. `dead_letter` is `<topic>/<partition>/<offset>` of the poison."""
+    """The execution ended without its result. `dead_letter` is the poison's `<topic>/<partition>/<offset>`."""
 
     reason: str
     message: str
@@ -185,7 +185,7 @@ def type_of(event: Event) -> str:
 
 
 def matching(names: tuple[str, ...]) -> frozenset[str]:
-    """The event types that these names (ours or S2's) ask for; no names = every type. KeyError: unknown name."""
+    """The event types that these names (ours or S2's) ask for; no names = all. KeyError: unknown name."""
     if not names:
         return frozenset(TYPES)
     return frozenset().union(*(ALIASES[name] if name in ALIASES else {NAMES[TYPES[name]]} for name in names))

@@ -70,12 +70,14 @@ class Change(Generic[S]):
     """What one input or timer does to one state.
 
     `state` None deletes it. `due_at` is the instant of its one timer, `waits_for` the key of a state whose
-    next change makes this one due at once, `dead` a reason for which the input also becomes a dead letter.
+    next change with `wakes` makes this one due at once, `dead` a reason for which the input also becomes a
+    dead letter.
     """
 
     state: S | None
     due_at: datetime | None = None
     waits_for: str | None = None
+    wakes: bool = False
     out: tuple[Outgoing, ...] = ()
     rows: tuple[Row, ...] = ()
     dead: Poison | None = None

@@ -1,0 +1,184 @@
+"""One batch: inputs and due timers against states, folded into what has to be committed. No I/O."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from services.contracts.envelope import Outgoing
+from services.contracts.errors import Undecodable
+from services.runtime.processor.handler import Handler
+from services.runtime.processor.types import Change, Input, Poison, Routed, Row, StateRow
+
+S = TypeVar("S")
+
+RECORD_BYTES_MAX = 900_000
+"""Brokers refuse records above 1 MiB; an input that would need one is poison, not a jam."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """A state whose timer is due. `caught_up_at` is its index's (see Handler.due)."""
+
+    key: str
+    part: int
+    caught_up_at: datetime
+
+
+@dataclass(slots=True)
+class PartTurn:
+    """What the batch does to one index."""
+
+    offsets: dict[str, int] = field(default_factory=dict)
+    out: list[Outgoing] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    states: dict[str, StateRow] = field(default_factory=dict)
+    wakes: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Turn(Generic[S]):
+    """What the batch does, by index, and the states as they will be."""
+
+    parts: dict[int, PartTurn] = field(default_factory=dict)
+    states: dict[str, S | None] = field(default_factory=dict)
+
+    def part(self, index: int) -> PartTurn:
+        """The index's share, made on first use."""
+        return self.parts.setdefault(index, PartTurn())
+
+
+def dead_letter(handler: str, record: Input, error: Poison) -> Outgoing:
+    """The record as it came, with the reason in headers; key and value are untouched."""
+    reasons = {
+        "ms_reason": error.reason,
+        "ms_error": str(error)[:2000],
+        "ms_origin": record.address,
+        "ms_service": handler,
+    }
+    added = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
+    return Outgoing(f"{record.topic}.dlq", record.key, record.value, record.headers + added)
+
+
+class Batch(Generic[S]):
+    """Folds inputs and timers, in order, over `states` (everything they need, loaded before)."""
+
+    def __init__(self, handler: Handler[S], states: Mapping[str, S | None], now: datetime) -> None:
+        """`states` maps every key that the inputs route to; None where there is no state."""
+        self._handler = handler
+        self._loaded = states
+        self._now = now
+        self.turn: Turn[S] = Turn()
+
+    def feed(self, record: Input, routed: Routed | Poison | None) -> None:
+        """One record with its routing; Poison is dead-lettered, None skipped."""
+        part = self.turn.part(record.partition)
+        part.offsets[record.topic] = record.offset + 1
+        if isinstance(routed, Poison):
+            part.out.append(dead_letter(self._handler.name, record, routed))
+            return
+        if routed is None:
+            return
+        state, lookups = self._get(routed.key), self._lookups(routed.lookups)
+        self._guarded(
+            lambda: self._handler.apply(routed, state, lookups, record, self._now),
+            routed.key,
+            record.partition,
+            record,
+        )
+
+    def fire(self, timer: Timer) -> None:
+        """One due timer; where the state is gone, so is its timer."""
+        state = self._get(timer.key)
+        if state is None:
+            self._keep(timer.key, timer.part, Change(None))
+            return
+        lookups = self._lookups(self._handler.lookups(timer.key, state))
+        self._guarded(
+            lambda: self._handler.due(timer.key, state, lookups, self._now, timer.caught_up_at),
+            timer.key,
+            timer.part,
+            None,
+        )
+
+    def poison(self, record: Input, error: Poison, key: str | None) -> None:
+        """A record that can never be processed: its dead letter, and the mark it leaves in its state."""
+        part = self.turn.part(record.partition)
+        part.offsets[record.topic] = record.offset + 1
+        part.out.append(dead_letter(self._handler.name, record, error))
+        if key is not None and (change := self._verdict(key, error, record.address)) is not None:
+            self._keep(key, record.partition, change)
+
+    def poison_timer(self, timer: Timer, error: Poison) -> None:
+        """A timer that can never be processed: its state is marked, or at least loses the timer."""
+        state = self._get(timer.key)
+        change = self._verdict(timer.key, error, f"timer/{timer.key}")
+        if change is not None or state is not None:
+            self._keep(timer.key, timer.part, change or Change(state))
+
+    def _guarded(self, decide: Callable[[], Change[S]], key: str, part: int, record: Input | None) -> None:
+        try:
+            change = decide()
+            _check_sizes(change.out)
+        except Exception as error:  # the one input is at fault, not its neighbours: ARCHITECTURE of the loop
+            poison = (
+                error
+                if isinstance(error, Poison)
+                else Poison("internal_error", f"{type(error).__name__}: {error}")
+            )
+            if record is None:
+                self.poison_timer(Timer(key, part, self._now), poison)
+            else:
+                self.poison(record, poison, key)
+            return
+        self._keep(key, part, change)
+        if change.dead is not None and record is not None:
+            self.turn.part(part).out.append(dead_letter(self._handler.name, record, change.dead))
+
+    def _verdict(self, key: str, error: Poison, address: str) -> Change[S] | None:
+        try:
+            return self._handler.poisoned(key, self._get(key), error, address, self._now)
+        except Exception:  # a handler that cannot even say so leaves its state as it is
+            return None
+
+    def _keep(self, key: str, part: int, change: Change[S]) -> None:
+        body = None if change.state is None else self._handler.encode(change.state)
+        share = self.turn.part(part)
+        share.out.extend(change.out)
+        share.rows.extend(change.rows)
+        share.states[key] = StateRow(key, part, body, change.due_at, change.waits_for)
+        self.turn.states[key] = change.state
+        if change.wakes:
+            share.wakes.add(key)
+
+    def _get(self, key: str) -> S | None:
+        return self.turn.states[key] if key in self.turn.states else self._loaded.get(key)
+
+    def _lookups(self, keys: Iterable[str]) -> Mapping[str, S | None]:
+        return {key: self._get(key) for key in keys}
+
+
+def route_all(handler: Handler[S], records: Sequence[Input]) -> list[Routed | Poison | None]:
+    """Decode each record; what cannot be decoded becomes the Poison that says why."""
+    return [_route(handler, record) for record in records]
+
+
+def _route(handler: Handler[S], record: Input) -> Routed | Poison | None:
+    try:
+        return handler.route(record)
+    except Poison as error:
+        return error
+    except Undecodable as error:
+        return Poison("undecodable", str(error))
+    except Exception as error:
+        return Poison("internal_error", f"{type(error).__name__}: {error}")
+
+
+def _check_sizes(out: Sequence[Outgoing]) -> None:
+    for record in out:
+        size = len(record.value or b"")
+        if size > RECORD_BYTES_MAX:
+            raise Poison(
+                "too_large",
+                f"it leads to a {record.topic} record of {size} bytes; the limit is {RECORD_BYTES_MAX}",
+            )

@@ -1,0 +1,207 @@
+"""The loop's log on Kafka: a classic group member with range assignment, and an idempotent producer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from services.contracts.envelope import Outgoing
+from services.runtime import kafka, telemetry
+from services.runtime.processor.log import Spot
+from services.runtime.processor.types import Backpressure, Input
+from services.runtime.settings import Kafka
+
+log = telemetry.get_logger()
+
+REQUEST_TIMEOUT_S = 5.0
+
+
+class KafkaLog:
+    """See Log. Not safe for threads: the loop's thread alone calls it."""
+
+    def __init__(self, settings: Kafka, name: str, client_id: str) -> None:
+        """`name` gives the group `millstream-<name>`; `client_id` is unique per process."""
+        group = kafka.consumer_config(settings, client_id, f"millstream-{name}")
+        # The resume point is PostgreSQL's, so an end that is reached without a record must be seen (EOF).
+        self._consumer = Consumer({**group, "enable.partition.eof": True, "message.max.bytes": 12_000_000})
+        self._producer = Producer(kafka.producer_config(settings, client_id))
+        self._admin: AdminClient = kafka.admin(settings, f"{client_id}-admin")
+        self._assigned: frozenset[Spot] = frozenset()
+        self._generation = 0
+        self._reading: frozenset[Spot] = frozenset()
+        self._paused = False
+        self._reached: dict[Spot, int] = {}
+        self._lost: set[Spot] = set()
+        self._refused: list[str] = []
+
+    def join(self, topics: Sequence[str]) -> None:
+        """Subscribe; nothing is read before `read_from`."""
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    @property
+    def assigned(self) -> frozenset[Spot]:
+        """What the group gives us now."""
+        return self._assigned
+
+    @property
+    def generation(self) -> int:
+        """Grows with every change of `assigned`."""
+        return self._generation
+
+    def read_from(self, offsets: Mapping[Spot, int]) -> None:
+        """Replace what is read; reading starts at the given offsets, unpaused."""
+        self._consumer.assign(
+            [TopicPartition(topic, part, offset) for (topic, part), offset in offsets.items()]
+        )
+        self._reading = frozenset(offsets)
+        self._paused = False
+        self._reached = {}
+        self._lost -= self._reading
+
+    def poll(self, timeout_s: float, records_max: int, bytes_max: int) -> list[Input]:
+        """One blocking poll, then whatever lies ready: consume(n, timeout) would wait for the timeout."""
+        self._resume()
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        messages = [first]
+        size = len(first)
+        while len(messages) < records_max and size < bytes_max:
+            more = self._consumer.consume(min(500, records_max - len(messages)), 0)
+            if not more:
+                break
+            messages += more
+            size += sum(len(message) for message in more)
+        return [record for message in messages if (record := self._input(message)) is not None]
+
+    def idle(self, timeout_s: float) -> None:
+        """Serve the group with everything paused; a record that slips through is read again by position."""
+        if not self._paused and self._reading:
+            self._consumer.pause([TopicPartition(topic, part) for topic, part in self._reading])
+            self._paused = True
+        message = self._consumer.poll(timeout_s)
+        if message is not None and message.error() is None:
+            spot = TopicPartition(message.topic() or "", message.partition() or 0, message.offset() or 0)
+            self._consumer.seek(spot)
+
+    def reached(self, spot: Spot) -> int:
+        """The offset at which reading last met the end of the spot."""
+        return self._reached.get(spot, 0)
+
+    def lost_position(self) -> frozenset[Spot]:
+        """Spots for which the broker has no such offset."""
+        lost, self._lost = frozenset(self._lost), set()
+        return lost
+
+    def bounds(self, spots: Iterable[Spot]) -> Mapping[Spot, tuple[int, int]]:
+        """Two requests for all spots."""
+        asked = [TopicPartition(topic, part) for topic, part in spots]
+        first = self._offsets(asked, OffsetSpec.earliest())
+        end = self._offsets(asked, OffsetSpec.latest())
+        return {spot: (first[spot], end[spot]) for spot in first}
+
+    def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """UUIDs by describe_topics; a topic that is missing is left out."""
+        try:
+            return {name: facts.uuid for name, facts in kafka.topic_facts(self._admin, topics).items()}
+        except KafkaException as error:
+            raise Backpressure(f"broker: {error}") from error
+
+    def produce(self, records: Sequence[Outgoing]) -> None:
+        """Queue records; a full queue is served until it has room."""
+        for record in records:
+            while True:
+                try:
+                    self._producer.produce(
+                        record.topic,
+                        value=record.value,
+                        key=record.key,
+                        headers=list(record.headers),
+                        on_delivery=self._on_delivery,
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+                except KafkaException as error:
+                    self._refused.append(str(error))
+                    break
+        self._producer.poll(0)
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for acknowledgements."""
+        left = self._producer.flush(timeout_s)
+        if left:
+            return False
+        if self._refused:
+            refused, self._refused = self._refused, []
+            raise Backpressure(f"broker refused {len(refused)} records: {refused[0]}")
+        return True
+
+    def note_offsets(self, offsets: Mapping[Spot, int]) -> None:
+        """An asynchronous commit; lag tools read it, we never do."""
+        spots = [TopicPartition(topic, part, offset) for (topic, part), offset in offsets.items()]
+        if not spots:
+            return
+        try:
+            self._consumer.commit(offsets=spots, asynchronous=True)
+        except KafkaException as error:
+            log.debug("offsets_not_noted", error=str(error))
+
+    def close(self) -> None:
+        """Leave the group at once, so that the next owner need not wait for the session."""
+        self._producer.purge()
+        self._consumer.close()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._consumer.resume([TopicPartition(topic, part) for topic, part in self._reading])
+            self._paused = False
+
+    def _on_assign(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
+        # Nothing is read before the index has been acquired: `read_from` names the offsets.
+        consumer.assign([])
+        self._reading = frozenset()
+        self._assigned = frozenset((spot.topic, spot.partition) for spot in spots)
+        self._generation += 1
+
+    def _on_revoke(self, consumer: Consumer, _spots: list[TopicPartition]) -> None:
+        consumer.unassign()
+        self._reading = self._assigned = frozenset()
+        self._generation += 1
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._refused.append(f"{message.topic()}: {error.str()}")
+
+    def _input(self, message: Message) -> Input | None:
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        error = message.error()
+        if error is None:
+            headers = tuple((name, _bytes(value)) for name, value in message.headers() or ())
+            return Input(topic, partition, offset, message.key(), message.value(), headers)
+        match error.code():
+            case KafkaError._PARTITION_EOF:
+                self._reached[topic, partition] = offset
+            case KafkaError._AUTO_OFFSET_RESET | KafkaError.OFFSET_OUT_OF_RANGE:
+                self._lost.add((topic, partition))
+            case _:
+                log.warning("consumer_error", topic=topic, partition=partition, error=error.str())
+        return None
+
+    def _offsets(self, spots: list[TopicPartition], spec: Any) -> dict[Spot, int]:
+        try:
+            futures: Any = self._admin.list_offsets(
+                dict.fromkeys(spots, spec), request_timeout=REQUEST_TIMEOUT_S
+            )
+            return {(spot.topic, spot.partition): future.result().offset for spot, future in futures.items()}
+        except KafkaException as error:
+            raise Backpressure(f"broker: {error}") from error
+
+
+def _bytes(value: Any) -> bytes:
+    if value is None:
+        return b""
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -1,0 +1,282 @@
+"""The engine: poll, decide, settle the former batch, commit, produce.
+
+Order of operations, and what a crash between any two of them leaves behind:
+
+1. poll, load, decide: nothing outside has changed; the records come again.
+2. settle: every record of the former batch is acknowledged, so its outbox bytes are not needed any more.
+3. commit: states, offsets and the new outbox, all or nothing. From here on the batch has happened.
+4. produce: after a crash the next owner publishes the outbox again; readers know records by their ids.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from services.contracts.envelope import Outgoing
+from services.runtime import crash, telemetry
+from services.runtime.entropy import RemoteClock
+from services.runtime.processor import metrics
+from services.runtime.processor.batch import Batch, Timer, Turn, route_all
+from services.runtime.processor.cache import Cache
+from services.runtime.processor.handler import Handler
+from services.runtime.processor.log import Log
+from services.runtime.processor.owner import Owner
+from services.runtime.processor.store import Store
+from services.runtime.processor.types import Backpressure, DataError, Fenced, Input, Poison, Routed
+
+S = TypeVar("S")
+log = telemetry.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much and how long. Tests shorten the times; production uses these."""
+
+    records: int = 2000
+    bytes: int = 8 * 1024 * 1024
+    timers: int = 1000
+    idle_s: float = 0.1
+    stall_s: float = 5.0
+    topic_check_s: float = 30.0
+    fresh_s: float = 15.0
+
+
+class Processor(Generic[S]):
+    """Drives one handler. `run` blocks its thread; `live` and `ready` may be asked from any other."""
+
+    def __init__(
+        self,
+        handler: Handler[S],
+        store: Store,
+        log: Log,
+        outputs: Sequence[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        """`outputs` are topics whose loss the handler wants to reconcile (Handler.reconcile)."""
+        self._handler, self._store, self._log = handler, store, log
+        self._limits = limits or Limits()
+        self._owner = Owner(handler, store, log, tuple(outputs), self._limits.topic_check_s)
+        self._cache: Cache[S] = Cache(handler, store)
+        self._clock: RemoteClock | None = None
+        self._unsettled: tuple[Outgoing, ...] = ()
+        self._turned_at = time.monotonic()
+        self._trouble: str | None = "not started"
+
+    def run(self, stop: threading.Event) -> None:
+        """Turn until `stop` is set, then settle and leave the group. Unknown exceptions pass: crash loudly."""
+        self._log.join(self._handler.inputs)
+        try:
+            while not stop.is_set():
+                self.turn(stop)
+            self._settle(stop, deadline_s=5.0)
+        finally:
+            self._log.close()
+
+    def live(self) -> tuple[bool, str]:
+        """The loop turns, if only to wait."""
+        age = time.monotonic() - self._turned_at
+        return age < self._limits.fresh_s, f"last turn {age:.1f} s ago"
+
+    def ready(self) -> tuple[bool, str]:
+        """The database answers, the group has us (an empty assignment counts), the last turn is fresh."""
+        if self._trouble is not None:
+            return False, self._trouble
+        return self.live()
+
+    def turn(self, stop: threading.Event) -> None:
+        """One turn; Backpressure anywhere becomes a pause, after which the same work comes again."""
+        self._note_stall()
+        try:
+            clock = self._synced_clock()
+            if (left := self._owner.adopt()) is not None:
+                self._cache.forget()
+                self._republish(left, stop)
+            self._reconcile(clock.now(), stop)
+            records = self._log.poll(self._timeout_s(clock.now()), self._limits.records, self._limits.bytes)
+            fresh = self._owner.expected(records)
+            if fresh:
+                self._process(fresh, (), clock.now(), stop)
+            if timers := self._owner.due_timers(clock.now(), self._limits.timers):
+                self._process((), timers, clock.now(), stop)
+            self._owner.note_offsets()
+            self._trouble = None if self._log.generation else "waiting to join the consumer group"
+        except Backpressure as error:
+            self._pause(error, stop)
+            self._owner.start_over()  # positions in the log are ahead of what was committed
+
+    def _process(
+        self, records: Sequence[Input], timers: Sequence[Timer], now: datetime, stop: threading.Event
+    ) -> None:
+        routes = route_all(self._handler, records)
+        try:
+            self._commit(self._decide(records, routes, timers, now), stop)
+        except DataError as error:
+            # Some record here cannot be stored. Alone, each one shows whether it is the one.
+            log.warning("batch_refused", records=len(records), timers=len(timers), error=str(error))
+            for record, route in zip(records, routes, strict=True):
+                self._alone(record, route, now, stop)
+            for timer in timers:
+                self._timer_alone(timer, now, stop)
+
+    def _alone(
+        self, record: Input, route: Routed | Poison | None, now: datetime, stop: threading.Event
+    ) -> None:
+        try:
+            self._commit(self._decide([record], [route], (), now), stop)
+        except DataError as error:
+            key = route.key if isinstance(route, Routed) else None
+            batch = self._batch([route], (), now)
+            batch.poison(record, Poison("data_error", str(error)), key)
+            self._commit(batch.turn, stop)
+
+    def _timer_alone(self, timer: Timer, now: datetime, stop: threading.Event) -> None:
+        try:
+            self._commit(self._decide((), (), [timer], now), stop)
+        except DataError as error:
+            batch = self._batch((), [timer], now)
+            batch.poison_timer(timer, Poison("data_error", str(error)))
+            self._commit(batch.turn, stop)
+
+    def _decide(
+        self,
+        records: Sequence[Input],
+        routes: Sequence[Routed | Poison | None],
+        timers: Sequence[Timer],
+        now: datetime,
+    ) -> Turn[S]:
+        batch = self._batch(routes, timers, now)
+        for record, route in zip(records, routes, strict=True):
+            batch.feed(record, route)
+            metrics.RECORDS.labels(record.topic).inc()
+        for timer in timers:
+            batch.fire(timer)
+        crash.reach("loop.decided")
+        return batch.turn
+
+    def _batch(
+        self, routes: Iterable[Routed | Poison | None], timers: Iterable[Timer], now: datetime
+    ) -> Batch[S]:
+        return Batch(self._handler, self._cache.states(routes, timers), now)
+
+    def _commit(self, turn: Turn[S], stop: threading.Event) -> None:
+        """Settle, commit, produce. Indexes that are no longer ours are dropped and the rest goes on."""
+        self._settle(stop)
+        crash.reach("loop.settled")
+        while turn.parts:
+            self._owner.drop_lost(turn)
+            try:
+                self._write(turn)
+                break
+            except Fenced:
+                metrics.FENCED.inc()
+                self._owner.verify(self._store.numbers(tuple(turn.parts)))
+            except Backpressure as error:
+                self._pause(error, stop)
+                if self._already_written(turn, stop):
+                    break
+        crash.reach("loop.committed")
+        self._owner.committed(turn)
+        self._cache.update(turn)
+        self._produce([record for part in turn.parts.values() for record in part.out])
+        metrics.BATCHES.inc()
+        crash.reach("loop.produced")
+
+    def _write(self, turn: Turn[S]) -> None:
+        self._store.commit(
+            self._owner.commits(turn),
+            [state for part in turn.parts.values() for state in part.states.values()],
+            [row for part in turn.parts.values() for row in part.rows],
+            sorted(key for part in turn.parts.values() for key in part.wakes),
+        )
+
+    def _already_written(self, turn: Turn[S], stop: threading.Event) -> bool:
+        """After a commit whose answer was lost: the batch numbers say whether it happened."""
+        while True:
+            try:
+                numbers = self._store.numbers(tuple(turn.parts))
+            except Backpressure as error:
+                self._pause(error, stop)
+                if stop.is_set():
+                    raise
+                continue
+            self._owner.verify(numbers)
+            self._owner.drop_lost(turn)
+            return any(numbers[index][1] == self._owner.parts[index].batch_no + 1 for index in turn.parts)
+
+    def _produce(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            if record.topic.endswith(".dlq"):
+                metrics.DEAD_LETTERS.labels(record.topic).inc()
+        self._unsettled = tuple(records)
+        self._log.produce(records)
+
+    def _republish(self, records: Sequence[Outgoing], stop: threading.Event) -> None:
+        """The outboxes of the former owners, whatever became of them."""
+        self._settle(stop)
+        self._produce(records)
+        self._settle(stop)
+
+    def _reconcile(self, now: datetime, stop: threading.Event) -> None:
+        """Ask again for what only a lost log knew of, one commit per index."""
+        for index, lost in self._owner.lost_topics().items():
+            log.warning("log_lost", index=index, topics=sorted(lost))
+            turn: Turn[S] = Turn()
+            share = turn.part(index)
+            for row in self._store.states_of(index):
+                if row.body is not None:
+                    share.out.extend(
+                        self._handler.reconcile(self._handler.decode(row.key, row.body), lost, now)
+                    )
+            self._commit(turn, stop)
+
+    def _settle(self, stop: threading.Event, deadline_s: float | None = None) -> None:
+        """Until the former batch is acknowledged; refused records are produced again, the whole batch."""
+        started = time.monotonic()
+        while self._unsettled:
+            try:
+                if self._log.settle(0.5):
+                    self._unsettled = ()
+                    return
+                self._log.idle(0)
+                self._turned_at = time.monotonic()
+            except Backpressure as error:
+                self._pause(error, stop)
+                self._log.produce(self._unsettled)
+            if deadline_s is not None and time.monotonic() - started > deadline_s:
+                return
+            if stop.is_set() and deadline_s is None:
+                raise Backpressure(
+                    "stopping while the broker does not acknowledge; the outbox keeps the batch"
+                )
+
+    def _pause(self, error: Exception, stop: threading.Event) -> None:
+        """Stay in the group, take nothing, say that we are not ready."""
+        if self._trouble is None:
+            log.warning("paused", error=str(error))
+            metrics.PAUSES.inc()
+        self._trouble = str(error)
+        self._log.idle(0.2)
+        stop.wait(0.3)
+        self._turned_at = time.monotonic()
+
+    def _synced_clock(self) -> RemoteClock:
+        if self._clock is None:
+            self._clock = RemoteClock(self._store.now)
+        self._clock.resync_if_due()
+        return self._clock
+
+    def _note_stall(self) -> None:
+        now = time.monotonic()
+        if now - self._turned_at > self._limits.stall_s:
+            self._owner.stalled()
+        self._turned_at = now
+
+    def _timeout_s(self, now: datetime) -> float:
+        """Until the next timer, at most one idle period."""
+        due = self._owner.next_instant(now)
+        if due is None:
+            return self._limits.idle_s
+        return min(self._limits.idle_s, max(0.0, (due - now) / timedelta(seconds=1)))

@@ -1,0 +1,17 @@
+"""How an index's outbox row keeps the records of its last batch."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from services.contracts.envelope import Outgoing
+
+
+def pack(records: Sequence[Outgoing]) -> bytes:
+    """The bytes of the row; no bytes for no records."""
+    return msgspec.msgpack.encode(records) if records else b""
+
+
+def unpack(body: bytes) -> tuple[Outgoing, ...]:
+    """The records, byte for byte as they were."""
+    return msgspec.msgpack.decode(body, type=tuple[Outgoing, ...]) if body else ()

@@ -1,0 +1,28 @@
+"""Puts a loop together from settings: the composition that every service with a loop shares."""
+
+import os
+import socket
+from typing import Any, TypeVar
+
+from services.runtime import settings
+from services.runtime.processor.handler import Handler
+from services.runtime.processor.kafka import KafkaLog
+from services.runtime.processor.loop import Processor
+from services.runtime.processor.postgres import PostgresStore, WriteRows
+
+S = TypeVar("S")
+
+
+def processor(
+    handler: Handler[S],
+    kafka: settings.Kafka,
+    database: settings.Database,
+    *,
+    outputs: tuple[str, ...] = (),
+    write_rows: WriteRows | None = None,
+) -> Processor[S]:
+    """The loop on Kafka and PostgreSQL. The schema is the handler's name; see Processor for `outputs`."""
+    client_id = f"millstream-{handler.name}-{socket.gethostname()}-{os.getpid()}"
+    store = PostgresStore(database.url.get_secret_value(), handler.name, write_rows)
+    log: Any = KafkaLog(kafka, handler.name, client_id)
+    return Processor(handler, store, log, outputs)
