@@ -1,11 +1,12 @@
 """One strict reading of a URL that we are going to call.
 
-api refuses by it and the outgoing client connects by it: with a single parser there is no second opinion about
-which host a text names.
+api refuses by it and the outgoing client connects by it: with a single parser there is no second opinion
+about which host a text names.
 """
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 MAX_LENGTH = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -20,7 +21,7 @@ _URL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """`host` is in lower case, without brackets; `target` is path and query as the sender wrote them."""
+    """A URL in parts: `host` in lower case, IPv6 in its short form; path and query exactly as written."""
 
     scheme: str
     host: str
@@ -59,4 +60,13 @@ def parse(text: str) -> Url:
     if not 1 <= port <= 65_535:
         raise ValueError(f"expected a port from 1 to 65535, found {port}")
     target = match["target"]
-    return Url(scheme, match["host"].strip("[]").lower(), port, target if target[:1] == "/" else f"/{target}")
+    return Url(scheme, _host(match["host"].lower()), port, target if target[:1] == "/" else f"/{target}")
+
+
+def _host(text: str) -> str:
+    if not text.startswith("["):
+        return text
+    try:
+        return str(IPv6Address(text[1:-1]))
+    except ValueError:
+        raise ValueError("expected an IPv6 address between the brackets") from None

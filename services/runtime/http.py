@@ -1,0 +1,220 @@
+"""The one client by which Millstream calls URLs that users gave it.
+
+A name is resolved once; if any answer is an address that we may not reach, nothing is sent. The connection
+goes to a checked literal, with the name kept for `Host` and TLS, and every socket is checked once more when
+it is made. No redirects, no proxies from the environment, no cookies, no decompression; a total timeout, and
+a bounded piece of the answer. Failures are told in our own words, because a library's text may name the
+resolved address.
+"""
+
+import asyncio
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from services.contracts import urls
+from services.runtime.addresses import Network, is_allowed
+
+KEPT_BYTES = 4096
+CONNECT_TIMEOUT_S = 5.0
+# Below the idle timeout of common servers (5 s), so that a request rarely meets a connection being closed.
+KEEPALIVE_S = 2.0
+# Name look-ups block a thread each; a slow name server must not starve the other receivers.
+LOOKUP_THREADS = 16
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Host and port to address literals; OSError when the name has none."""
+
+
+class SendError(Exception):
+    """No complete answer came; the message is for people and holds no address, header or path."""
+
+
+class Refused(SendError):
+    """We may not call this URL: its form or its address is not allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """`body` is at most KEPT_BYTES of the raw answer; `whole` says that this is all of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    whole: bool
+
+
+class Client:
+    """One connection pool; use it inside one event loop, and close it there."""
+
+    def __init__(
+        self, allow: Sequence[Network], user_agent: str, timeout_s: float, resolve: Resolve | None = None
+    ) -> None:
+        """`allow`: networks that may be called although blocked. `resolve` replaces the system's look-up."""
+        self._allow = tuple(allow)
+        self._timeout_s = timeout_s
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=_CheckedResolver(resolve or self._look_up, self._allow),
+                use_dns_cache=False,
+                ssl=ssl.create_default_context(),
+                limit=0,  # whoever sends bounds what is in flight
+                keepalive_timeout=KEEPALIVE_S,
+                socket_factory=self.open_socket,
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            headers={"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"},
+            read_bufsize=KEPT_BYTES,
+        )
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """One request, no retry, done or failed within the timeout. Raises Refused or another SendError.
+
+        An answer whose body never ends, or comes too slowly, is still an answer: `whole` is False then.
+        """
+        target = self._checked(url)
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._session.request(
+                    method, target, headers=headers, data=body, allow_redirects=False
+                )
+        except TimeoutError:
+            raise SendError(f"no answer within {self._timeout_s:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _explained(error) from None
+        return await _kept(response, deadline)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    def open_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """The last gate: no socket of this client is made for an address that is not allowed."""
+        family, type_, proto, _, address = info
+        if not is_allowed(str(address[0]), self._allow):
+            raise PermissionError(errno.EACCES, "not allowed")
+        return socket.socket(family, type_, proto)
+
+    def _checked(self, url: str) -> URL:
+        try:
+            parsed = urls.parse(url)
+        except ValueError as error:
+            raise Refused(f"url: {error}") from None
+        if ":" in parsed.host or re.fullmatch(r"[0-9]+(\.[0-9]+){3}", parsed.host):
+            if not is_allowed(parsed.host, self._allow):
+                raise _not_allowed()
+        elif re.fullmatch(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?", parsed.host):
+            # Resolvers read 127.1, 0x7f000001 and 2130706433 as addresses; nobody means a name by them.
+            raise Refused("url: expected a host name, or an address written in full (a.b.c.d)")
+        target = URL(f"{parsed.scheme}://{parsed.host_header}{parsed.target}", encoded=True)
+        if (target.raw_host, target.port, target.user) != (parsed.host, parsed.port, None):
+            raise Refused("url: it can be read in two ways; write it in a simpler form")
+        return target
+
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
+        def ask() -> list[str]:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            return [str(address[0]) for *_, address in found]
+
+        return await asyncio.get_running_loop().run_in_executor(self._lookups, ask)
+
+
+class _CheckedResolver(AbstractResolver):
+    def __init__(self, resolve: Resolve, allow: Sequence[Network]) -> None:
+        self._resolve = resolve
+        self._allow = allow
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        addresses = list(dict.fromkeys(await self._resolve(host, port)))
+        # One bad answer refuses all: a receiver that mixes them is trying its luck.
+        if not all(is_allowed(address, self._allow) for address in addresses):
+            raise PermissionError(errno.EACCES, "not allowed")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def _kept(response: aiohttp.ClientResponse, deadline: float) -> Response:
+    kept, whole = bytearray(), False
+    try:
+        async with asyncio.timeout_at(deadline):
+            while len(kept) <= KEPT_BYTES and not whole:
+                piece = await response.content.read(KEPT_BYTES + 1 - len(kept))
+                kept += piece
+                whole = not piece
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass  # the status line has decided already; what came of the body is for people to read
+    finally:
+        if whole:
+            response.release()
+        else:
+            response.close()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Response(response.status, headers, bytes(kept[:KEPT_BYTES]), whole)
+
+
+def _not_allowed() -> Refused:
+    return Refused(
+        "the receiver's address is not allowed (private, local or reserved network); an operator may add its"
+        " network to MILLSTREAM_OUTBOUND__ALLOW"
+    )
+
+
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (aiohttp.ClientSSLError, "TLS handshake failed"),
+    (ssl.SSLError, "TLS handshake failed"),
+    (aiohttp.ClientConnectorDNSError, "the host name cannot be resolved"),
+    (ConnectionRefusedError, "connection refused"),
+    (aiohttp.ServerTimeoutError, f"no connection within {CONNECT_TIMEOUT_S:g} s"),
+    (ConnectionError, "the receiver closed the connection without an answer"),
+    (aiohttp.ServerDisconnectedError, "the receiver closed the connection without an answer"),
+    (aiohttp.ClientResponseError, "the answer is not valid HTTP"),
+    (aiohttp.InvalidURL, "the URL cannot be used"),
+    (ValueError, "the request cannot be sent as HTTP"),
+    (aiohttp.ClientConnectorError, "the receiver cannot be reached"),
+    (aiohttp.ClientOSError, "the receiver closed the connection without an answer"),
+)
+
+
+def _explained(error: Exception) -> SendError:
+    causes = (
+        [error.certificate_error] if isinstance(error, aiohttp.ClientConnectorCertificateError) else [error]
+    )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        causes.insert(0, error.os_error)
+    if any(isinstance(cause, PermissionError) for cause in causes):
+        return _not_allowed()
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return SendError(f"TLS certificate refused: {cause.verify_message}")
+    found = (words for cause in causes for kind, words in _WORDS if isinstance(cause, kind))
+    return SendError(next(found, "the receiver cannot be reached"))
