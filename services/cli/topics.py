@@ -1,6 +1,7 @@
 """`millstream topics`: create the declared topics, and refuse a broker whose topics differ."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from services.runtime.settings import Kafka, SettingsError, load
 
 DECLARATION = Path(__file__).parents[2] / "schemas" / "topics.yaml"
 TIMEOUT_S = 30.0
+POLL_S = 0.05
 
 app = typer.Typer(no_args_is_help=True, help="Create and verify the Kafka topics of schemas/topics.yaml.")
 
@@ -47,11 +49,24 @@ def create_missing(admin: AdminClient, topics: Sequence[Topic]) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    await_visible(admin, created)
     return created
 
 
+def await_visible(admin: AdminClient, names: Sequence[str]) -> None:
+    """Wait until the broker serves metadata of created topics: the controller confirms a moment earlier.
+
+    Raises TimeoutError after TIMEOUT_S.
+    """
+    deadline = time.monotonic() + TIMEOUT_S
+    while names and (absent := set(names) - kafka.topic_facts(admin, names).keys()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"topics: expected the broker to know {sorted(absent)}, found it does not")
+        time.sleep(POLL_S)
+
+
 def differences(admin: AdminClient, topics: Sequence[Topic]) -> list[str]:
-    """One line for each topic that is missing or differs: both values and what to do. Raises KafkaException."""
+    """One line per topic that is missing or differs: both values, what to do. Raises KafkaException."""
     facts = kafka.topic_facts(admin, [topic.name for topic in topics])
     lines = [
         f"{topic.name}: expected to exist, found no such topic; run `millstream topics apply`"
@@ -59,13 +74,13 @@ def differences(admin: AdminClient, topics: Sequence[Topic]) -> list[str]:
         if topic.name not in facts
     ]
     present = [topic for topic in topics if topic.name in facts]
-    for topic in present:
-        if facts[topic.name].partition_count != topic.partitions:
-            lines.append(
-                f"{topic.name}: expected {topic.partitions} partitions, found"
-                f" {facts[topic.name].partition_count}; a count cannot be changed in place: stop the"
-                " processes, drain or delete the topic, then run `millstream topics apply`"
-            )
+    lines += [
+        f"{topic.name}: expected {topic.partitions} partitions, found {facts[topic.name].partition_count};"
+        " a count cannot be changed in place: stop the processes, drain or delete the topic, then run"
+        " `millstream topics apply`"
+        for topic in present
+        if facts[topic.name].partition_count != topic.partitions
+    ]
     return [*lines, *_config_differences(admin, present)]
 
 

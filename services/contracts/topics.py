@@ -144,8 +144,8 @@ def _check_kind(topic: Topic, names: frozenset[str]) -> Iterator[str]:
     if not topic.producers or (not is_dead_letter and not topic.consumers):
         yield f"{topic.name}: expected producers and consumers, found an orphan"
     if topic.kind not in (Kind.DEAD_LETTER, Kind.WORK) and topic.partitions != LOOP_PARTITIONS:
-        yield f"{topic.name}.partitions: expected {LOOP_PARTITIONS} (a loop reads it), found {topic.partitions}"
+        yield f"{topic.name}.partitions: expected {LOOP_PARTITIONS} for a loop, found {topic.partitions}"
     if topic.partitions < 1:
         yield f"{topic.name}.partitions: expected at least 1, found {topic.partitions}"
     if (topic.kind is Kind.STATE) != (topic.cleanup_policy == "compact"):
-        yield f"{topic.name}.cleanup_policy: expected compact exactly for kind state, found {topic.cleanup_policy}"
+        yield f"{topic.name}.cleanup_policy: only kind state is compacted, found {topic.cleanup_policy}"

@@ -14,7 +14,7 @@ REQUEST_TIMEOUT_S = 5
 
 
 class HealthServer:
-    """A small HTTP server in a daemon thread; 200 when the check is good, else 503, with the detail as JSON."""
+    """A small HTTP server in a daemon thread: 200 when a check is good, else 503, the detail as JSON."""
 
     def __init__(self, host: str, port: int, live: Check, ready: Check) -> None:
         """Bind at once (OSError when the port is taken); `port` 0 takes a free one."""

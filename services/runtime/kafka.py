@@ -175,9 +175,9 @@ class Publisher:
         left = self._producer.flush(timeout_s)
         self._closing.set()
         self._thread.join(1.0)
-        if left:
-            self._producer.purge()
-            self._producer.poll(0)
+        self._producer.purge()
+        self._producer.poll(0)
+        self._producer.close()
         return left
 
     def _serve(self) -> None:

@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT as one event that asks a process to drain."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -23,10 +24,8 @@ def install() -> threading.Event:
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         # Event.set() takes a lock that the interrupted main thread may hold inside Event.wait(): a write
         # to a pipe cannot deadlock.
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.write(write_end, b".")
-        except BlockingIOError:
-            pass
 
     threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):

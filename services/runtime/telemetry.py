@@ -21,7 +21,7 @@ METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def configure(service: str) -> None:
-    """Set up logging once, at the start of `__main__`; `service` names the process, e.g. `executor-manager`."""
+    """Set up logging once, at the start of `__main__`; `service` names the process (`executor-manager`)."""
 
     def add_service(
         _logger: object, _method: str, event: structlog.typing.EventDict

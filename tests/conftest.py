@@ -1,0 +1,34 @@
+"""Fixtures for every test: the real broker and database of the test run."""
+
+import os
+
+import pytest
+
+from services.cli.dev.folder import MissingTool
+from tests import stack as stacks
+
+_SESSION = pytest.StashKey[stacks.Session]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that controls the run makes its folder; xdist workers find it in the environment."""
+    if not hasattr(config, "workerinput"):
+        config.stash[_SESSION] = stacks.Session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what any worker started."""
+    session = config.stash.get(_SESSION, None)
+    if session is not None:
+        session.end()
+
+
+@pytest.fixture(scope="session")
+def stack() -> stacks.Stack:
+    """Real Kafka (with the declared topics) and PostgreSQL, shared by the whole run."""
+    try:
+        return stacks.shared()
+    except MissingTool as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no local stack: {error}")

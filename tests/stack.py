@@ -1,0 +1,189 @@
+"""A real Kafka broker and a real PostgreSQL server for tests.
+
+`stack` (a session fixture, see conftest.py) is one broker and one server for the whole test run, shared by
+all xdist workers. Isolation is by data: `stack.fresh_database()` and `stack.fresh_topics(...)`. A test that
+stops, kills or wipes servers, or that runs whole processes on the fixed topic names, takes its own with
+`own_stack(folder)`.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg2
+from confluent_kafka.cimpl import NewTopic
+
+from services.cli import topics as declared_topics
+from services.cli.dev import jars, orphans
+from services.cli.dev.broker import Broker
+from services.cli.dev.folder import free_port
+from services.cli.dev.postgres import Postgres
+from services.runtime import kafka
+from services.runtime.settings import Kafka
+
+FOLDER_VARIABLE = "TEST_STACK_FOLDER"
+PASSWORD = "test-only"
+TOPIC_TIMEOUT_S = 30.0
+
+_number = count(1)
+
+
+class Stack:
+    """Addresses of a running broker and server, and ways to get something of one's own on them."""
+
+    def __init__(self, bootstrap: str, database_url: str) -> None:
+        self.bootstrap = bootstrap
+        self.database_url = database_url
+        """The superuser's URL of the database `postgres`; tests work in a `fresh_database()`."""
+
+    @property
+    def kafka(self) -> Kafka:
+        """The settings section that the runtime modules take."""
+        return Kafka(bootstrap_servers=self.bootstrap)
+
+    def fresh_database(self) -> str:
+        """Create an empty database and return the superuser's URL of it; it goes when the stack goes."""
+        name = f"test_{os.getpid()}_{next(_number)}"
+        connection = psycopg2.connect(self.database_url)
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            connection.close()
+        return f"{self.database_url.rpartition('/')[0]}/{name}"
+
+    def fresh_topics(self, partitions: Mapping[str, int]) -> dict[str, str]:
+        """Create uniquely named topics: {"job.requested": 12} -> {"job.requested": "job.requested.t81n1"}.
+
+        Settings (cleanup policy, sizes) are those of the declared topic of that name, where there is one.
+        """
+        declared = {topic.name: topic.broker_config() for topic in declared_topics.declared()}
+        names = {base: f"{base}.t{os.getpid()}n{next(_number)}" for base in partitions}
+        wanted = [
+            NewTopic(names[base], number, 1, config=declared.get(base, {}))
+            for base, number in partitions.items()
+        ]
+        admin = kafka.admin(self.kafka, "tests")
+        for future in admin.create_topics(wanted, operation_timeout=TOPIC_TIMEOUT_S).values():
+            future.result(TOPIC_TIMEOUT_S)
+        declared_topics.await_visible(admin, list(names.values()))
+        return names
+
+    def apply_topics(self) -> None:
+        """Create every declared topic under its own name (once per broker; the shared one has them)."""
+        _, different = declared_topics.apply_to(kafka.admin(self.kafka, "tests"))
+        assert not different, different
+
+
+class OwnStack(Stack):
+    """A stack whose servers the test may stop, kill and start again: `broker` and `postgres`."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        taken: set[int] = set()
+        self.broker = Broker(
+            folder / "kafka", jars.ensure(), folder / "kafka.log", free_port(0, taken), free_port(0, taken)
+        )
+        self.postgres = Postgres(
+            folder / "postgres", folder / "postgres.log", free_port(0, taken), PASSWORD, durable=durable
+        )
+        super().__init__(self.broker.bootstrap, self.postgres.url("postgres"))
+
+    def start(self) -> None:
+        """Start both and apply the declared topics."""
+        self.postgres.start()
+        self.broker.start()
+        self.apply_topics()
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.broker.stop()
+        self.postgres.stop()
+
+
+@contextmanager
+def own_stack(folder: Path) -> Iterator[OwnStack]:
+    """A stack for one test or module, in `folder` (a tmp_path); about 7 s and 300 MB."""
+    stack = OwnStack(folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+
+
+def shared() -> Stack:
+    """The stack of this test run, started by the first process that asks; never stopped by it.
+
+    Raises MissingTool when something must be installed first, DevError when a server does not start.
+    """
+    folder = Path(os.environ[FOLDER_VARIABLE])
+    addresses = folder / "addresses.json"
+    with _locked(folder / "start.lock"):
+        if not addresses.exists():
+            jars.java_version()
+            stack = OwnStack(folder)
+            try:
+                stack.start()
+            except BaseException:
+                stack.stop()
+                raise
+            stack.broker.leave()
+            stack.postgres.leave()
+            addresses.write_text(json.dumps([stack.bootstrap, stack.database_url]), encoding="utf-8")
+        bootstrap, database_url = json.loads(addresses.read_text(encoding="utf-8"))
+    return Stack(bootstrap, database_url)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Session:
+    """The folder of one test run, held by the process that controls the run.
+
+    The servers are started lazily by whichever worker first needs them and are ended by the controller,
+    which outlives all workers. A controller that was killed leaves its folder unlocked: the next run ends
+    the servers of such folders and removes them.
+    """
+
+    def __init__(self) -> None:
+        self._root = Path(tempfile.gettempdir()) / f"millstream-tests-{os.getuid()}"
+        self._root.mkdir(exist_ok=True)
+        self._sweep()
+        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._root))
+        self._lock = (self.folder / "controller.lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.environ[FOLDER_VARIABLE] = str(self.folder)
+
+    def end(self) -> None:
+        """End the servers and remove the folder."""
+        _end(self.folder)
+        self._lock.close()
+
+    def _sweep(self) -> None:
+        for folder in self._root.glob("run-*"):
+            lock = folder / "controller.lock"
+            if not lock.exists():
+                continue  # another run is just being created
+            with lock.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                _end(folder)
+
+
+def _end(folder: Path) -> None:
+    orphans.end(orphans.brokers(folder / "kafka"))
+    orphans.end(orphans.databases(folder / "postgres" / "data"))
+    shutil.rmtree(folder, ignore_errors=True)
