@@ -70,7 +70,7 @@ class ExecutionCompleted(Facts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionFailed(Facts):
-    """The execution ended without its result. `dead_letter` is the poison's `<topic>/<partition>/<offset>`."""
+    """The execution ended without its result. `dead_letter` tells where the poison lies."""
 
     reason: str
     message: str

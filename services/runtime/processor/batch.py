@@ -49,7 +49,7 @@ class Turn(Generic[S]):
 
 
 def dead_letter(handler: str, record: Input, error: Poison) -> Outgoing:
-    """The record as it came, with the reason in headers; key and value are untouched."""
+    """The record as it came, with the reason in headers; key and value untouched, unless it must be cut."""
     reasons = {
         "ms_reason": error.reason,
         "ms_error": str(error)[:2000],
@@ -57,7 +57,7 @@ def dead_letter(handler: str, record: Input, error: Poison) -> Outgoing:
         "ms_service": handler,
     }
     added = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
-    return Outgoing(f"{record.topic}.dlq", record.key, record.value, record.headers + added)
+    return Outgoing(f"{record.topic}.dlq", record.key, error.value or record.value, record.headers + added)
 
 
 class Batch(Generic[S]):

@@ -180,7 +180,8 @@ class KafkaLog:
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
         error = message.error()
         if error is None:
-            headers = tuple((name, _bytes(value)) for name, value in message.headers() or ())
+            pairs: Any = message.headers() or ()
+            headers = tuple((name, _bytes(value)) for name, value in pairs)
             return Input(topic, partition, offset, message.key(), message.value(), headers)
         match error.code():
             case KafkaError._PARTITION_EOF:

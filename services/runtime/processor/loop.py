@@ -66,7 +66,7 @@ class Processor(Generic[S]):
         self._trouble: str | None = "not started"
 
     def run(self, stop: threading.Event) -> None:
-        """Turn until `stop` is set, then settle and leave the group. Unknown exceptions pass: crash loudly."""
+        """Turn until `stop` is set, then settle and leave the group. Other exceptions pass: crash loudly."""
         self._log.join(self._handler.inputs)
         try:
             while not stop.is_set():

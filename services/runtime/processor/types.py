@@ -25,10 +25,11 @@ class Fenced(Exception):
 class Poison(Exception):
     """This input can never be processed. `reason` is a stable word for the dead letter's header."""
 
-    def __init__(self, reason: str, message: str) -> None:
-        """`message` says what was expected and found."""
+    def __init__(self, reason: str, message: str, value: bytes | None = None) -> None:
+        """`message` says what was expected and found; `value` replaces the dead letter's, if given."""
         super().__init__(message)
         self.reason = reason
+        self.value = value
 
 
 @dataclass(frozen=True, slots=True)

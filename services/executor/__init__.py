@@ -1,0 +1,1 @@
+"""The StepExecutionManager and the workers: executions as a fold, steps as claimed work."""

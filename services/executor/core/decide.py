@@ -1,0 +1,175 @@
+"""Every rule about executions: what a request, a report, an outcome or a timer leads to."""
+
+from datetime import datetime, timedelta
+
+from services.contracts import events, ids
+from services.contracts.commands import File, JobRequested, StepOutcome, StepReport
+from services.contracts.errors import FieldError
+from services.contracts.events import PlannedStep
+from services.executor.core.execution import Execution, Step
+from services.executor.core.retry import retry_at
+from services.executor.core.story import Story
+
+LEASE = timedelta(seconds=20)
+WORKER_LOST = "worker_lost"
+
+# A slot's execution has no pending phase: when it fires, it runs (S0 0.5).
+_NO_PENDING_PHASE = frozenset({"scheduled", "backfill"})
+
+
+def accept(request: JobRequested, request_hash: str, plan: tuple[PlannedStep, ...], now: datetime) -> Story:
+    """A request that passed its checks: accepted, and its first step asked for."""
+    story = Story(request.execution_id, request.tenant, request.execution_id, now)
+    story.tell(events.ExecutionAccepted, request=request, request_hash=request_hash, plan=plan)
+    if request.origin in _NO_PENDING_PHASE:
+        story.tell(events.ExecutionStarted)
+    story.ask(0)
+    return story
+
+
+def reject(request: JobRequested, request_hash: str, errors: tuple[FieldError, ...], now: datetime) -> Story:
+    """A request that cannot run: one terminal event with every error."""
+    story = Story(request.execution_id, request.tenant, request.execution_id, now)
+    story.tell(events.ExecutionRejected, request_hash=request_hash, errors=errors)
+    return story
+
+
+def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
+    """A claim, heartbeat or part. None: it comes from a take that does not own a current attempt."""
+    index = _current(state, said.attempt_id)
+    if index is None:
+        return None
+    story = Story.on(state, said.take_id, now)
+    if state.steps[index].take_id is None and said.kind == "claim":
+        _own(story, index, said.take_id, said.worker)
+    if story.execution.steps[index].take_id != said.take_id:
+        return None
+    story.lease(index, now + timedelta(seconds=min(said.lease_s, LEASE.total_seconds())))
+    if said.kind == "part":
+        step = state.steps[index]
+        story.tell(
+            events.StepProgressed,
+            step=step.plan.name,
+            attempt=step.asked,
+            files=said.files,
+            rows=said.rows,
+            bytes=said.bytes,
+            detail=said.detail,
+        )
+    return story
+
+
+def outcome(state: Execution, said: StepOutcome, now: datetime) -> Story | None:
+    """How a take ended. None: the attempt is not current, or another take owns it."""
+    index = _current(state, said.attempt_id)
+    if index is None or state.steps[index].take_id not in (None, said.take_id):
+        return None
+    story = Story.on(state, said.take_id, now)
+    if state.steps[index].take_id is None:
+        _own(story, index, said.take_id, said.worker)
+    step = story.execution.steps[index]
+    reason, message = said.reason or said.outcome, said.message or "the worker gave no message"
+    match said.outcome:
+        case "done":
+            _complete(story, index, said.output, said.files)
+        case "retry" if step.asked < step.plan.max_attempts:
+            at = retry_at(said.attempt_id, step.asked, now)
+            _schedule_retry(story, step, reason, message, at)
+        case _:
+            _fail(story, step, reason, message)
+    return story
+
+
+def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
+    """The execution's timer: leases that ran out, retries whose time has come.
+
+    A lease gets a full term from `caught_up_at` on: silence that we slept through is no silence.
+    """
+    story = Story.on(state, f"timer-{state.execution_id[:16]}-{state.sequence}", now)
+    for index, step in enumerate(state.steps):
+        if step.retry_at is not None and step.retry_at <= now:
+            story.ask(index)
+        elif step.lease_until is not None and step.lease_until <= now:
+            if caught_up_at + LEASE > now:
+                story.lease(index, caught_up_at + LEASE)
+            else:
+                _lost(story, index)
+    return story
+
+
+def fail(state: Execution, reason: str, message: str, dead_letter: str, now: datetime) -> Story | None:
+    """An input that can never be processed ends what waits for it. None: it had ended already."""
+    if state.status.terminal:
+        return None
+    story = Story.on(state, dead_letter, now)
+    story.tell(events.ExecutionFailed, reason=reason, message=message, step=None, dead_letter=dead_letter)
+    return story
+
+
+def next_instant(state: Execution) -> datetime | None:
+    """When the execution's timer is due."""
+    if state.status.terminal:
+        return None
+    instants = [at for step in state.steps for at in (step.retry_at, step.lease_until) if at is not None]
+    return min(instants, default=None)
+
+
+def _current(state: Execution, attempt_id: str) -> int | None:
+    """The step whose current attempt has this id."""
+    if state.status.terminal:
+        return None
+    for index, step in enumerate(state.steps):
+        if step.current and ids.attempt_id(state.execution_id, step.plan.name, step.asked) == attempt_id:
+            return index
+    return None
+
+
+def _own(story: Story, index: int, take_id: str, worker: str) -> None:
+    step = story.execution.steps[index]
+    if story.execution.status == "pending":
+        story.tell(events.ExecutionStarted)
+    story.tell(events.StepRunning, step=step.plan.name, attempt=step.asked, take_id=take_id, worker=worker)
+
+
+def _complete(story: Story, index: int, output: object, files: tuple[File, ...]) -> None:
+    step = story.execution.steps[index]
+    story.tell(events.StepCompleted, step=step.plan.name, attempt=step.asked, output=output)
+    for file in files:
+        story.tell(events.FilePublished, step=step.plan.name, file=file)
+    if index + 1 < len(story.execution.steps):
+        story.ask(index + 1)
+        return
+    published = [file for step in story.execution.steps for file in step.files]
+    story.tell(
+        events.ExecutionCompleted,
+        files=len(published),
+        rows=sum(file.rows for file in published),
+        bytes=sum(file.bytes for file in published),
+    )
+
+
+def _schedule_retry(story: Story, step: Step, reason: str, message: str, at: datetime) -> None:
+    story.tell(
+        events.StepRetryScheduled,
+        step=step.plan.name,
+        attempt=step.asked,
+        reason=reason,
+        message=message,
+        retry_at=at,
+    )
+
+
+def _fail(story: Story, step: Step, reason: str, message: str) -> None:
+    story.tell(events.StepFailed, step=step.plan.name, attempt=step.asked, reason=reason, message=message)
+    story.tell(events.ExecutionFailed, reason=reason, message=message, step=step.plan.name, dead_letter=None)
+
+
+def _lost(story: Story, index: int) -> None:
+    """The worker fell silent: a counted attempt, tried again at once."""
+    step = story.execution.steps[index]
+    message = f"worker {step.worker} sent no heartbeat for {LEASE.total_seconds():.0f} s"
+    if step.asked >= step.plan.max_attempts:
+        _fail(story, step, WORKER_LOST, message)
+        return
+    _schedule_retry(story, step, WORKER_LOST, message, story.now)
+    story.ask(index)

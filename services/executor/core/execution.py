@@ -1,0 +1,142 @@
+"""What an execution is: the fold of its events. No rules, no I/O."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import reduce
+from typing import assert_never
+
+from services.contracts import events, ids
+from services.contracts.commands import File, JobRequested, Json
+from services.contracts.events import Event, PlannedStep
+from services.contracts.status import Status, StepStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of the plan. Attempts count from 1; an attempt is current while `asked` > `closed`.
+
+    `lease_until` and `asked` belong to the work, not to the history: they change without an event.
+    """
+
+    plan: PlannedStep
+    status: StepStatus = StepStatus.NOT_STARTED
+    asked: int = 0
+    closed: int = 0
+    take_id: str | None = None
+    worker: str | None = None
+    lease_until: datetime | None = None
+    retry_at: datetime | None = None
+    files: tuple[File, ...] = ()
+    output: Json = None
+
+    @property
+    def current(self) -> bool:
+        """Whether an attempt is out and has not ended."""
+        return self.asked > self.closed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """The state of an execution after its event number `sequence`. `chain` is the hash over their bytes."""
+
+    execution_id: str
+    tenant: str
+    status: Status
+    sequence: int
+    request_hash: str
+    request: JobRequested | None = None
+    steps: tuple[Step, ...] = ()
+    chain: bytes = field(default=b"")
+
+    def step_of(self, attempt_id: str) -> tuple[int, int] | None:
+        """Index of the step and number of the attempt that this id names, of all that were asked for."""
+        for index, step in enumerate(self.steps):
+            for attempt in range(step.asked, 0, -1):
+                if ids.attempt_id(self.execution_id, step.plan.name, attempt) == attempt_id:
+                    return index, attempt
+        return None
+
+    def with_step(self, name: str, **changes: object) -> "Execution":
+        """The same with one step changed."""
+        steps = tuple(replace(s, **changes) if s.plan.name == name else s for s in self.steps)  # type: ignore[arg-type]
+        return replace(self, steps=steps)
+
+
+def evolve(state: Execution | None, event: Event) -> Execution:
+    """The state after one more event. Total: every event of a legal history has its place."""
+    if isinstance(event, events.ExecutionAccepted | events.ExecutionRejected):
+        return _born(event)
+    assert state is not None, f"{events.type_of(event)} cannot be the first event of an execution"
+    state = replace(state, sequence=event.sequence)
+    match event:
+        case events.ExecutionStarted():
+            return replace(state, status=Status.RUNNING)
+        case events.ExecutionCompleted():
+            return replace(state, status=Status.COMPLETED)
+        case events.ExecutionFailed():
+            return replace(state, status=Status.FAILED)
+        case _:
+            return _step_evolved(state, event)
+
+
+def fold(history: list[Event]) -> Execution | None:
+    """The state after a whole history."""
+    start: Execution | None = None
+    return reduce(evolve, history, start)
+
+
+def _born(event: events.ExecutionAccepted | events.ExecutionRejected) -> Execution:
+    state = Execution(
+        execution_id=event.execution_id,
+        tenant=event.tenant,
+        status=Status.REJECTED,
+        sequence=event.sequence,
+        request_hash=event.request_hash,
+    )
+    if isinstance(event, events.ExecutionRejected):
+        return state
+    steps = tuple(Step(plan=planned) for planned in event.plan)
+    return replace(state, status=Status.PENDING, request=event.request, steps=steps)
+
+
+def _step_evolved(
+    state: Execution,
+    event: events.StepRunning
+    | events.StepProgressed
+    | events.StepRetryScheduled
+    | events.StepCompleted
+    | events.StepFailed
+    | events.FilePublished,
+) -> Execution:
+    match event:
+        case events.StepRunning():
+            return state.with_step(
+                event.step,
+                status=StepStatus.RUNNING,
+                asked=event.attempt,
+                take_id=event.take_id,
+                worker=event.worker,
+                retry_at=None,
+            )
+        case events.StepProgressed():
+            return state
+        case events.StepRetryScheduled():
+            return state.with_step(
+                event.step, closed=event.attempt, take_id=None, lease_until=None, retry_at=event.retry_at
+            )
+        case events.StepCompleted():
+            return state.with_step(
+                event.step,
+                status=StepStatus.COMPLETED,
+                closed=event.attempt,
+                lease_until=None,
+                output=event.output,
+            )
+        case events.StepFailed():
+            return state.with_step(
+                event.step, status=StepStatus.FAILED, closed=event.attempt, lease_until=None, retry_at=None
+            )
+        case events.FilePublished():
+            files = next(step.files for step in state.steps if step.plan.name == event.step)
+            return state.with_step(event.step, files=(*files, event.file))
+    assert_never(event)

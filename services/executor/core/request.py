@@ -1,0 +1,90 @@
+"""What a `job.requested` record must be before an execution may come of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from services import jobs
+from services.contracts import ids
+from services.contracts.callbacks import check_callback
+from services.contracts.commands import Definition, DefinitionState, JobRequested, definition_key
+from services.contracts.errors import FieldError
+from services.contracts.events import PlannedStep
+from services.jobs.refused import Refused
+
+TOO_OLD = timedelta(days=30)
+TOO_FAR = timedelta(days=1)
+DEFINITION_KIND = "dataset"
+SEALED_PREFIX = "sealed:v1:"
+
+# Who sends a request and when does not make it another request.
+_NOT_HASHED = ("origin", "requested_at", "planned_at")
+
+
+def request_hash(request: JobRequested) -> str:
+    """A hash over what is asked for; the same id with another hash is a conflict."""
+    body: dict[str, Any] = msgspec.to_builtins(request)
+    return ids.body_hash({name: value for name, value in body.items() if name not in _NOT_HASHED})
+
+
+def age_fault(request: JobRequested, now: datetime) -> tuple[str, str] | None:
+    """Why the instant of the request is not believable, as reason and message."""
+    if request.requested_at < now - TOO_OLD:
+        return "too_old", f"requested_at: expected within {TOO_OLD.days} days, found {request.requested_at}"
+    if request.requested_at > now + TOO_FAR:
+        return "bad_time", f"requested_at: expected at most a day ahead, found {request.requested_at}"
+    return None
+
+
+def unsealed_fields(request: JobRequested) -> list[str]:
+    """Sealed fields that hold plain text: their names only."""
+    named = [(f'headers["{name}"]', value) for name, value in request.headers.items()]
+    for index, callback in enumerate(request.callbacks):
+        named += [(f'callbacks[{index}].headers["{name}"]', text) for name, text in callback.headers.items()]
+        if callback.secret is not None:
+            named.append((f"callbacks[{index}].secret", callback.secret))
+    return [name for name, value in named if not value.startswith(SEALED_PREFIX)]
+
+
+def without_secrets(request: JobRequested) -> JobRequested:
+    """The request with every sealed field cut, fit for a dead letter."""
+    callbacks = tuple(
+        replace(callback, headers=dict.fromkeys(callback.headers, ""), secret=None)
+        for callback in request.callbacks
+    )
+    return replace(request, headers=dict.fromkeys(request.headers, ""), callbacks=callbacks)
+
+
+def named_definition(request: JobRequested) -> str | None:
+    """The key of the definition that the request names but does not carry."""
+    if request.definition is not None or request.definition_id is None:
+        return None
+    return definition_key(DEFINITION_KIND, request.tenant, request.definition_id)
+
+
+def with_definition(request: JobRequested, found: DefinitionState) -> JobRequested:
+    """The request pinned to the revision that is current now."""
+    pinned = Definition(kind=found.kind, id=found.id, revision=found.revision, body=found.body)
+    return replace(request, definition=pinned)
+
+
+def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
+    """The steps of the request. Raises Refused with everything that is wrong with it."""
+    errors = tuple(_callback_errors(request))
+    try:
+        steps = jobs.plan(request)
+    except Refused as refused:
+        raise Refused(errors + refused.errors) from refused
+    if errors:
+        raise Refused(errors)
+    return steps
+
+
+def _callback_errors(request: JobRequested) -> Iterator[FieldError]:
+    for index, callback in enumerate(request.callbacks):
+        # The sealed values were checked before they were sealed; what stands in the clear is checked here.
+        clear = {"events": list(callback.events), "url": callback.url, "method": callback.method}
+        yield from check_callback(clear, f"callbacks[{index}]")

@@ -1,0 +1,84 @@
+"""Appends events to a state, numbering them; what a decision returns."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from services.contracts import ids
+from services.contracts.commands import StepRequested
+from services.contracts.events import Event
+from services.executor.core.execution import Execution, evolve
+
+
+@dataclass(slots=True)
+class Story:
+    """One decision in the making: the state so far, the events it led to, the work it asks for.
+
+    `cause` is the id of what is being decided on; `now` the instant of every event.
+    """
+
+    execution_id: str
+    tenant: str
+    cause: str
+    now: datetime
+    state: Execution | None = None
+    events: list[Event] = field(default_factory=list)
+    requests: list[StepRequested] = field(default_factory=list)
+
+    @classmethod
+    def on(cls, state: Execution, cause: str, now: datetime) -> "Story":
+        """The story of a decision on an existing execution."""
+        return cls(state.execution_id, state.tenant, cause, now, state)
+
+    @property
+    def execution(self) -> Execution:
+        """The state, once there is one."""
+        assert self.state is not None
+        return self.state
+
+    def tell(self, kind: type[Any], **fields: Any) -> None:
+        """Append one event of this kind with the next sequence."""
+        sequence = self.state.sequence + 1 if self.state else 1
+        event: Event = kind(
+            event_id=ids.event_id(self.execution_id, sequence),
+            execution_id=self.execution_id,
+            tenant=self.tenant,
+            sequence=sequence,
+            occurred_at=self.now,
+            causation_id=self.cause,
+            correlation_id=self.execution_id,
+            **fields,
+        )
+        self.state = evolve(self.state, event)
+        self.events.append(event)
+
+    def ask(self, index: int) -> None:
+        """Ask for the next attempt of a step."""
+        step = self.execution.steps[index]
+        attempt = step.asked + 1
+        self.state = self.execution.with_step(step.plan.name, asked=attempt, retry_at=None, take_id=None)
+        self.requests.append(request_for(self.execution, index, self.now))
+
+    def lease(self, index: int, until: datetime) -> None:
+        """Give the current take of a step its time; no event, the history does not care."""
+        self.state = self.execution.with_step(self.execution.steps[index].plan.name, lease_until=until)
+
+    def chained(self, chain: bytes) -> Execution:
+        """The state with the hash chain after the new events."""
+        return replace(self.execution, chain=chain)
+
+
+def request_for(state: Execution, index: int, now: datetime) -> StepRequested:
+    """The work order for the current attempt of a step; the same one however often it is made."""
+    step = state.steps[index]
+    return StepRequested(
+        attempt_id=ids.attempt_id(state.execution_id, step.plan.name, step.asked),
+        execution_id=state.execution_id,
+        tenant=state.tenant,
+        step=step.plan.name,
+        kind=step.plan.kind,
+        attempt=step.asked,
+        parameters=step.plan.parameters,
+        timeout_s=step.plan.timeout_s,
+        requested_at=now,
+    )

@@ -1,0 +1,259 @@
+"""The StepExecutionManager: folds requests, reports and outcomes into executions, and asks for steps."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+import msgspec
+
+from services.contracts import envelope, ids, topics
+from services.contracts.codec import Codec
+from services.contracts.commands import DefinitionState, JobRequested, StepOutcome, StepReport
+from services.contracts.envelope import Outgoing
+from services.contracts.errors import FieldError
+from services.contracts.partition import partition_of
+from services.executor import metrics
+from services.executor.core import decide, request
+from services.executor.core.execution import Execution
+from services.executor.core.story import Story, request_for
+from services.jobs.refused import Refused
+from services.runtime.processor.types import Change, Input, Poison, Routed
+
+DEFINITION_WAIT = timedelta(seconds=30)
+REQUEST_BYTES_MAX = 256 * 1024
+
+INPUTS = ("job.requested", "step.progressed", "step.completed", "definition.state")
+OUTPUTS = ("step.requested", "execution.events")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A request that came before the definition it names."""
+
+    request: JobRequested
+    until: datetime
+
+
+State = Execution | Parked | DefinitionState
+_KINDS: Mapping[bytes, type[State]] = {b"E": Execution, b"P": Parked, b"D": DefinitionState}
+_TAGS = {kind: tag for tag, kind in _KINDS.items()}
+
+
+class Manager:
+    """The loop's handler. Executions are keyed by their id, definitions by `<kind>/<tenant>/<id>`."""
+
+    name: str = "executor"
+    inputs: tuple[str, ...] = INPUTS
+
+    def __init__(self, codec: Codec) -> None:
+        """`codec` reads and writes the records."""
+        self._codec = codec
+
+    def route(self, record: Input) -> Routed:
+        """Decode, and hold key and record against each other."""
+        message = self._codec.decode(record.topic, record.value)
+        match message:
+            case DefinitionState():
+                return Routed(message.key, message)
+            case JobRequested():
+                _check_address(record, message)
+                named = request.named_definition(message)
+                return Routed(message.execution_id, message, (named,) if named else ())
+            case StepReport() | StepOutcome():
+                _check_key(record, message.execution_id)
+                return Routed(message.execution_id, message)
+            case _:
+                raise Poison("unexpected_record", f"{type(message).__name__} is not for the manager")
+
+    def apply(
+        self,
+        routed: Routed,
+        state: State | None,
+        lookups: Mapping[str, State | None],
+        record: Input,
+        now: datetime,
+    ) -> Change[State]:
+        """What one record leads to."""
+        message: DefinitionState | JobRequested | StepReport | StepOutcome = routed.message
+        match message:
+            case DefinitionState():
+                return _define(message, state)
+            case JobRequested():
+                return self._requested(message, state, lookups, now)
+            case StepReport() | StepOutcome():
+                return self._said(message, state, now)
+        assert_never(message)
+
+    def lookups(self, key: str, state: State) -> tuple[str, ...]:
+        """A parked request reads the definition it waits for."""
+        named = request.named_definition(state.request) if isinstance(state, Parked) else None
+        return (named,) if named else ()
+
+    def due(
+        self,
+        key: str,
+        state: State,
+        lookups: Mapping[str, State | None],
+        now: datetime,
+        caught_up_at: datetime,
+    ) -> Change[State]:
+        """Leases, retries, and parked requests."""
+        match state:
+            case Execution():
+                return self._told(decide.due(state, now, caught_up_at), state)
+            case Parked():
+                return self._resolve(state, lookups, now)
+            case DefinitionState():
+                return Change(state)
+        assert_never(state)
+
+    def poisoned(
+        self, key: str, state: State | None, error: Poison, dead_letter: str, now: datetime
+    ) -> Change[State] | None:
+        """A live execution must not wait for what can never be processed."""
+        matters = dead_letter.startswith(("job.requested/", "step.completed/", "timer/"))
+        if not matters or not isinstance(state, Execution) or error.reason != "internal_error":
+            return None
+        story = decide.fail(state, "internal_error", str(error)[:500], dead_letter, now)
+        return self._told(story, state) if story else None
+
+    def reconcile(self, state: State, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
+        """Steps that were asked for and neither claimed nor ended, when the log that asked is gone."""
+        if not isinstance(state, Execution) or "step.requested" not in lost or state.status.terminal:
+            return
+        for index, step in enumerate(state.steps):
+            if step.current and step.take_id is None:
+                order = request_for(state, index, now)
+                yield envelope.command(order, self._codec.encode(order))
+
+    def encode(self, state: State) -> bytes:
+        """One letter for the kind, then MessagePack."""
+        return _TAGS[type(state)] + msgspec.msgpack.encode(state)
+
+    def decode(self, key: str, body: bytes) -> State:
+        """The reverse of encode."""
+        kind: Any = _KINDS[body[:1]]
+        state: State = msgspec.msgpack.decode(body[1:], type=kind)
+        return state
+
+    def _requested(
+        self,
+        wanted: JobRequested,
+        state: State | None,
+        lookups: Mapping[str, State | None],
+        now: datetime,
+    ) -> Change[State]:
+        if isinstance(state, Execution):
+            return self._again(wanted, state)
+        if isinstance(state, Parked):
+            return _kept(state)
+        if fault := request.age_fault(wanted, now):
+            raise Poison(*fault)
+        if unsealed := request.unsealed_fields(wanted):
+            raise Poison(
+                "unsealed",
+                f"{', '.join(unsealed)}: expected sealed values, found plain text; use the REST api",
+                self._codec.encode(request.without_secrets(wanted)),
+            )
+        if request.named_definition(wanted) is None:
+            return self._accept(wanted, now)
+        return self._resolve(Parked(request=wanted, until=now + DEFINITION_WAIT), lookups, now)
+
+    def _again(self, wanted: JobRequested, state: Execution) -> Change[State]:
+        if request.request_hash(wanted) == state.request_hash:
+            return _kept(state)
+        raise Poison(
+            "id_conflict", f"execution {state.execution_id} exists with another request; use a new id"
+        )
+
+    def _resolve(self, parked: Parked, lookups: Mapping[str, State | None], now: datetime) -> Change[State]:
+        named = request.named_definition(parked.request)
+        found = lookups.get(named) if named else None
+        if isinstance(found, DefinitionState) and not found.deleted:
+            return self._accept(parked.request, now, found)
+        if now >= parked.until:
+            message = f'unknown dataset "{parked.request.definition_id}" in tenant {parked.request.tenant}'
+            return self._reject(parked.request, (FieldError("definition_id", message),), now)
+        return Change(parked, due_at=parked.until, waits_for=named)
+
+    def _accept(
+        self, wanted: JobRequested, now: datetime, definition: DefinitionState | None = None
+    ) -> Change[State]:
+        resolved = request.with_definition(wanted, definition) if definition else wanted
+        try:
+            steps = request.plan(resolved)
+        except Refused as refused:
+            return self._reject(wanted, refused.errors, now)
+        except Exception as error:  # a fault of ours in a plan must not leave the request without an answer
+            return self._reject(wanted, (FieldError("", f"internal_error: {type(error).__name__}"),), now)
+        story = decide.accept(resolved, request.request_hash(wanted), steps, now)
+        metrics.ACCEPTED.inc()
+        return self._told(story, None)
+
+    def _reject(self, wanted: JobRequested, errors: tuple[FieldError, ...], now: datetime) -> Change[State]:
+        story = decide.reject(wanted, request.request_hash(wanted), errors, now)
+        change = self._told(story, None)
+        return replace(change, dead=Poison("rejected", "; ".join(map(str, errors))))
+
+    def _said(self, said: StepReport | StepOutcome, state: State | None, now: datetime) -> Change[State]:
+        if not isinstance(state, Execution):
+            raise Poison("unknown_execution", f"no execution {said.execution_id}")
+        if said.tenant != state.tenant:
+            raise Poison("tenant_mismatch", f"execution {state.execution_id} belongs to another tenant")
+        if state.step_of(said.attempt_id) is None:
+            raise Poison("unknown_attempt", f"execution {state.execution_id} never asked for this attempt")
+        if isinstance(said, StepReport):
+            story = decide.report(state, said, now)
+        else:
+            story = decide.outcome(state, said, now)
+        if story is None:
+            metrics.STALE.labels(type(said).__name__).inc()
+            return _kept(state)
+        return self._told(story, state)
+
+    def _told(self, story: Story, before: Execution | None) -> Change[State]:
+        """Events chained and encoded, then the work they ask for."""
+        chain = before.chain if before else b""
+        out: list[Outgoing] = []
+        for event in story.events:
+            value = self._codec.encode(event)
+            chain = ids.chain(chain, value)
+            out.append(envelope.event(event, value, chain))
+        out.extend(envelope.command(order, self._codec.encode(order)) for order in story.requests)
+        state = story.chained(chain)
+        return Change(state, due_at=decide.next_instant(state), out=tuple(out))
+
+
+def _define(definition: DefinitionState, state: State | None) -> Change[State]:
+    if isinstance(state, DefinitionState) and state.revision >= definition.revision:
+        return Change(state)
+    return Change(definition, wakes=True)
+
+
+def _kept(state: Execution | Parked) -> Change[State]:
+    if isinstance(state, Parked):
+        return Change(state, due_at=state.until, waits_for=request.named_definition(state.request))
+    return Change(state, due_at=decide.next_instant(state))
+
+
+def _check_key(record: Input, execution_id: str) -> None:
+    if not ids.EXECUTION_ID.fullmatch(execution_id):
+        raise Poison("bad_id", "execution_id: expected 40 hex digits")
+    if record.key != execution_id.encode():
+        raise Poison("key_mismatch", "the record's key is not its execution id; use the id as the key")
+
+
+def _check_address(record: Input, wanted: JobRequested) -> None:
+    """A request of another service: key, partition and size must fit before anything is made of it."""
+    _check_key(record, wanted.execution_id)
+    home = partition_of(wanted.execution_id.encode(), topics.LOOP_PARTITIONS)
+    if record.partition != home:
+        raise Poison(
+            "wrong_partition",
+            f"key {wanted.execution_id} belongs on partition {home}, found on {record.partition};"
+            " set partitioner=murmur2_random in the producer",
+        )
+    size = len(record.value or b"")
+    if size > REQUEST_BYTES_MAX:
+        raise Poison("too_large", f"expected at most {REQUEST_BYTES_MAX} bytes, found {size}")

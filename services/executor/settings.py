@@ -1,0 +1,34 @@
+"""The settings of the executor's two processes."""
+
+from pydantic import BaseModel, ConfigDict
+
+from services.runtime.settings import Blobs, Crash, Database, Health, Kafka, Sources, Worker
+
+
+class ManagerSettings(BaseModel):
+    """What the manager needs."""
+
+    model_config = ConfigDict(frozen=True)
+    kafka: Kafka
+    database: Database
+    health: Health
+    crash: Crash
+
+
+class WorkerSettings(BaseModel):
+    """What a worker needs; it has no database of ours."""
+
+    model_config = ConfigDict(frozen=True)
+    kafka: Kafka
+    blobs: Blobs
+    sources: Sources
+    worker: Worker
+    health: Health
+    crash: Crash
+
+
+class MigrateSettings(BaseModel):
+    """What the migration needs."""
+
+    model_config = ConfigDict(frozen=True)
+    database: Database
