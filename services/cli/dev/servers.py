@@ -1,0 +1,148 @@
+"""The broker and the database of a local stack: ours in the data folder, or the user's by URL."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from pydantic import BaseModel, ConfigDict
+
+from services.cli import topics
+from services.cli.dev import jars, roles, screen
+from services.cli.dev.broker import Broker, answers
+from services.cli.dev.folder import DevError, Folder, new_password, until, write_private
+from services.cli.dev.parts import SCHEMAS, SOURCE
+from services.cli.dev.postgres import Postgres, reachable
+from services.runtime import kafka
+from services.runtime.settings import PREFIX, Api, Crash, Database, Kafka, Outbound, Sources, Worker, load
+
+FOREIGN_TIMEOUT_S = 30.0
+
+
+class GivenDatabase(BaseModel):
+    """The user's own PostgreSQL."""
+
+    model_config = ConfigDict(frozen=True)
+    database: Database
+
+
+class GivenKafka(BaseModel):
+    """The user's own broker."""
+
+    model_config = ConfigDict(frozen=True)
+    kafka: Kafka
+
+
+class Passed(BaseModel):
+    """What `dev` hands on to the processes; read here so that a mistake shows before anything starts."""
+
+    model_config = ConfigDict(frozen=True)
+    api: Api
+    crash: Crash
+    outbound: Outbound
+    sources: Sources
+    worker: Worker
+
+
+def given_database(environ: Mapping[str, str]) -> str | None:
+    """The URL of the user's own server, when there is one. Raises SettingsError."""
+    load(Passed, environ)
+    if not {f"{PREFIX}DATABASE_URL", f"{PREFIX}DATABASE_URL_FILE"} & environ.keys():
+        return None
+    return load(GivenDatabase, environ).database.url.get_secret_value()
+
+
+def given_kafka(environ: Mapping[str, str]) -> Kafka | None:
+    """The user's own broker, when there is one. Raises SettingsError."""
+    return load(GivenKafka, environ).kafka if f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS" in environ else None
+
+
+def broker(folder: Folder, ports: Mapping[str, int]) -> Broker:
+    """Our own broker, not started. Raises DevError when Java, Maven or the jars are missing."""
+    jars.java_version()
+    if not jars.cache_folder().is_dir():
+        with screen.part("jars", f"fetched by Maven into {jars.cache_folder()}"):
+            jars.ensure()
+    return Broker(
+        folder.root / "kafka", jars.ensure(), folder.log("kafka"), ports["kafka"], ports["controller"]
+    )
+
+
+def postgres(folder: Folder, ports: Mapping[str, int]) -> Postgres:
+    """Our own database server, not started."""
+    password = folder.secret("postgres-password", new_password).read_text()
+    return Postgres(folder.root / "postgres", folder.log("postgres"), ports["postgres"], password)
+
+
+def apply_topics(settings: Kafka) -> str:
+    """Create and verify the topics; a summary. Raises DevError with every difference."""
+    until(
+        lambda: answers(settings.bootstrap_servers),
+        FOREIGN_TIMEOUT_S,
+        f"Kafka at {settings.bootstrap_servers}",
+    )
+    try:
+        created, different = topics.apply_to(kafka.admin(settings, "millstream-dev"))
+    except KafkaException as error:
+        raise DevError(f"topics: expected the broker to create and describe them, found {error}") from None
+    if different:
+        raise DevError("topics: expected those of schemas/topics.yaml, found:\n  " + "\n  ".join(different))
+    return f"{len(topics.declared())} as declared, {len(created)} of them new"
+
+
+@dataclass(frozen=True)
+class Databases:
+    """Where the data is: schema -> file with its role's URL, and the two URLs of the source database."""
+
+    url_files: Mapping[str, Path]
+    superuser_url: str
+    source_loader_url: str
+    source_reader_file: Path
+    identity: str
+    """Names the server, so that an API key made on one is not shown for another; empty for our own."""
+
+
+def own_databases(folder: Folder, server: Postgres) -> Databases:
+    """Roles, schemas and the source database on our own server, made or refreshed."""
+    admin = server.url("postgres")
+    roles.ensure_database(admin, roles.DATABASE)
+    main = server.url(roles.DATABASE)
+    urls = roles.ensure_schemas(main, _passwords(folder))
+    owner, reader = (
+        folder.secret(f"{SOURCE}-{who}-password", new_password).read_text() for who in ("owner", "reader")
+    )
+    loader_url, reader_url = roles.ensure_source(admin, SOURCE, owner, reader)
+    return _databases(folder, urls, main, loader_url, reader_url, "")
+
+
+def foreign_databases(folder: Folder, url: str) -> Databases:
+    """Roles and schemas on the user's server; its one role for everything when it may not make roles."""
+    problem = reachable(url)
+    if problem is not None:
+        raise DevError(f"MILLSTREAM_DATABASE_URL: expected a server that answers, found: {problem}")
+    if roles.may_create_roles(url):
+        urls = roles.ensure_schemas(url, _passwords(folder))
+    else:
+        screen.note(
+            "the role of MILLSTREAM_DATABASE_URL may not create roles: every process uses it as it is"
+        )
+        urls = dict.fromkeys(SCHEMAS, url)
+    host = url.rpartition("@")[2].partition("?")[0]
+    identity = hashlib.sha256(host.encode()).hexdigest()[:8]
+    return _databases(folder, urls, url, url, url, f"-{identity}")
+
+
+def _passwords(folder: Folder) -> dict[str, str]:
+    return {schema: folder.secret(f"ms-{schema}-password", new_password).read_text() for schema in SCHEMAS}
+
+
+def _databases(
+    folder: Folder, urls: Mapping[str, str], main: str, loader_url: str, reader_url: str, identity: str
+) -> Databases:
+    files = {schema: folder.secrets / f"database-url-{schema}" for schema in urls}
+    for schema, url in urls.items():
+        write_private(files[schema], url)
+    reader_file = folder.secrets / f"source-url-{SOURCE}"
+    write_private(reader_file, reader_url)
+    return Databases(files, main, loader_url, reader_file, identity)

@@ -1,0 +1,243 @@
+"""`millstream dev`: start everything in order, keep it running, stop everything in order."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from services.cli.dev import orphans, parts, screen, servers
+from services.cli.dev.broker import Broker
+from services.cli.dev.child import Child, tail
+from services.cli.dev.folder import DevError, Folder, write_private
+from services.cli.dev.parts import PARTS, SCHEMAS, SOURCE
+from services.cli.dev.postgres import Postgres
+from services.runtime.settings import PREFIX, Kafka
+
+COMMAND_TIMEOUT_S = 120.0
+READY_TIMEOUT_S = 90.0
+DRAIN_TIMEOUT_S = 30.0
+TURN_S = 0.2
+
+
+class Stopped(Exception):
+    """The person asked to stop while things were still starting."""
+
+
+class Supervisor:
+    """Everything of one data folder. Use: `run()`, once."""
+
+    def __init__(self, folder: Folder, environ: Mapping[str, str], stop: threading.Event) -> None:
+        self._folder = folder
+        self._environ = dict(environ)
+        self._stop = stop
+        self._broker: Broker | None = None
+        self._postgres: Postgres | None = None
+        self._children: list[Child] = []
+        self._ports: dict[str, int] = {}
+        self._state: dict[str, object] = {}
+
+    def run(self) -> None:
+        """Start, watch until asked to stop, stop. Raises DevError when a part does not start."""
+        began = time.monotonic()
+        try:
+            self._start()
+            screen.line(f"\nready in {time.monotonic() - began:.1f} s; Ctrl-C drains and stops everything\n")
+            while not self._stop.wait(TURN_S):
+                self._tend()
+        except Stopped:
+            pass
+        finally:
+            self._shut_down()
+
+    def _start(self) -> None:
+        database_url = servers.given_database(self._environ)
+        given_kafka = servers.given_kafka(self._environ)
+        self._end_orphans()
+        self._ports = parts.choose_ports(self._folder, self._environ)
+        self._record("starting")
+        settings, databases = self._start_servers(database_url, given_kafka)
+        self._check_stop()
+        self._migrate(databases, settings)
+        api_key_file = self._api_key(databases, settings)
+        self._check_stop()
+        self._start_children(databases, settings)
+        self._state |= {
+            "api_url": self._children[0].address,
+            "api_key_file": str(api_key_file),
+            "kafka_bootstrap": settings.bootstrap_servers,
+            "database_url": databases.superuser_url,
+            "database_url_files": {name: str(path) for name, path in databases.url_files.items()},
+            "source_name": SOURCE,
+            "source_url": databases.source_loader_url,
+            "log_folder": str(self._folder.logs),
+            "data_folder": str(self._folder.root),
+        }
+        self._record("ready")
+        screen.line(f"\n  API          {self._children[0].address}")
+        screen.line(f"  API key      {api_key_file.read_text().strip()}   (kept in {api_key_file})")
+        screen.line(
+            f"  source       {SOURCE}: an empty database to load; its URL is source_url in state.json"
+        )
+        screen.line(f"  data folder  {self._folder.root}")
+        screen.line(f"  logs         {self._folder.logs}")
+
+    def _start_servers(
+        self, database_url: str | None, given: Kafka | None
+    ) -> tuple[Kafka, servers.Databases]:
+        """Both at once: each mostly waits."""
+        with ThreadPoolExecutor(2) as pool:
+            kafka = pool.submit(self._start_kafka, given)
+            databases = pool.submit(self._start_database, database_url)
+            return kafka.result(), databases.result()
+
+    def _start_kafka(self, given: Kafka | None) -> Kafka:
+        settings = given
+        if settings is None:
+            self._broker = servers.broker(self._folder, self._ports)
+            with screen.part("kafka", self._broker.bootstrap):
+                self._broker.start()
+            settings = Kafka(bootstrap_servers=self._broker.bootstrap)
+        start = time.monotonic()
+        screen.good("topics", servers.apply_topics(settings), time.monotonic() - start)
+        return settings
+
+    def _start_database(self, url: str | None) -> servers.Databases:
+        if url is not None:
+            with screen.part("postgres", "the server of MILLSTREAM_DATABASE_URL"):
+                return servers.foreign_databases(self._folder, url)
+        self._postgres = servers.postgres(self._folder, self._ports)
+        with screen.part("postgres", f"127.0.0.1:{self._ports['postgres']}"):
+            self._postgres.start()
+            return servers.own_databases(self._folder, self._postgres)
+
+    def _shared(self, databases: servers.Databases, settings: Kafka) -> dict[str, str]:
+        source_key = f"{PREFIX}SOURCES__{SOURCE.upper()}"
+        source = {f"{source_key}_FILE": str(databases.source_reader_file)}
+        given = {source_key, f"{source_key}_FILE"} & self._environ.keys()
+        shared = parts.shared_environment(self._folder, settings.bootstrap_servers, self._environ)
+        return shared | ({} if given else source)
+
+    def _migrate(self, databases: servers.Databases, settings: Kafka) -> None:
+        def migrate(schema: str) -> None:
+            self._command(schema, (f"services.{schema}", "migrate"), databases, settings)
+
+        with screen.part("schemas", ", ".join(SCHEMAS)), ThreadPoolExecutor(len(SCHEMAS)) as pool:
+            list(pool.map(migrate, SCHEMAS))
+
+    def _api_key(self, databases: servers.Databases, settings: Kafka) -> Path:
+        path = self._folder.secrets / f"api-key{databases.identity}"
+        if not path.exists():
+            words = (
+                "services.api",
+                "create-key",
+                "--tenant",
+                "demo",
+                "--principal",
+                "dev",
+                "--role",
+                "admin",
+            )
+            write_private(
+                path, self._command("api", words, databases, settings).strip().splitlines()[-1] + "\n"
+            )
+        return path
+
+    def _command(
+        self, schema: str, words: tuple[str, ...], databases: servers.Databases, settings: Kafka
+    ) -> str:
+        """Run one short command of a service to its end; its stdout."""
+        environment = parts.without_database(self._shared(databases, settings))
+        environment[f"{PREFIX}DATABASE_URL_FILE"] = str(databases.url_files[schema])
+        line = parts.command(words)
+        result = subprocess.run(
+            line, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+        if result.returncode != 0:
+            said = "\n".join((result.stdout + result.stderr).strip().splitlines()[-15:])
+            raise DevError(
+                f"`{' '.join(line[1:])}`: expected exit code 0, found {result.returncode}:\n{said}"
+            )
+        return result.stdout
+
+    def _start_children(self, databases: servers.Databases, settings: Kafka) -> None:
+        shared = self._shared(databases, settings)
+        began = time.monotonic()
+        for part in PARTS:
+            port = self._ports[part.name]
+            environment = parts.environment(part, shared, databases.url_files, port)
+            log = self._folder.log(part.name)
+            child = Child(part.name, parts.command(part.words), environment, log, port)
+            child.start()
+            self._children.append(child)
+        self._record("starting")
+        waiting = list(self._children)
+        while waiting:
+            self._check_stop()
+            for child in [child for child in waiting if child.readiness() is None]:
+                screen.good(child.name, child.address, time.monotonic() - began)
+                waiting.remove(child)
+            self._refuse_broken(waiting, began)
+            self._stop.wait(TURN_S)
+
+    def _refuse_broken(self, waiting: list[Child], began: float) -> None:
+        for child in waiting:
+            if not child.is_running():
+                raise DevError(f"{child.name}: expected to start, found that it ended:\n{tail(child.log)}")
+            if time.monotonic() - began > READY_TIMEOUT_S:
+                why = child.readiness()
+                raise DevError(
+                    f"{child.name}: expected ready in {READY_TIMEOUT_S:g} s, found {why} ({child.log})"
+                )
+
+    def _tend(self) -> None:
+        said = [line for line in (child.tend() for child in self._children) if line]
+        for line in said:
+            screen.note(line)
+        for server, name in ((self._postgres, "postgres"), (self._broker, "kafka")):
+            if server is not None and not server.is_running():
+                screen.note(f"{name} ended; starts again (log: {self._folder.logs / f'{name}.log'})")
+                with screen.part(name, "started again"):
+                    server.start()
+                said.append(name)
+        if said:
+            self._record("ready")
+
+    def _shut_down(self) -> None:
+        self._record("stopping")
+        screen.line("\nstopping")
+        for child in self._children:
+            child.ask_to_stop()
+        for child in self._children:
+            self._stop_part(child.name, lambda child=child: child.wait(DRAIN_TIMEOUT_S))  # type: ignore[misc]
+        if self._broker is not None:
+            self._stop_part("kafka", self._broker.stop)
+        if self._postgres is not None:
+            self._stop_part("postgres", self._postgres.stop)
+        self._record("stopped")
+
+    def _stop_part(self, name: str, stop: Callable[[], bool | None]) -> None:
+        start = time.monotonic()
+        if stop() is False:
+            screen.bad(f"      {name} did not drain within {DRAIN_TIMEOUT_S:g} s and was killed")
+        screen.good(name, "stopped", time.monotonic() - start)
+
+    def _end_orphans(self) -> None:
+        left = orphans.services(self._folder.secrets)
+        if left:
+            screen.note(f"ending {len(left)} processes that a killed run left on this data folder")
+            orphans.end(left)
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+    def _record(self, status: str) -> None:
+        pids = {child.name: child.pid for child in self._children}
+        for server, name in ((self._postgres, "postgres"), (self._broker, "kafka")):
+            pids[name] = server.pid if server is not None and server.is_running() else None
+        self._folder.record(
+            {"status": status, "pid": os.getpid(), "ports": self._ports, "pids": pids, **self._state}
+        )
