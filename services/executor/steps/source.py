@@ -1,0 +1,119 @@
+"""A source database: one connection, one snapshot for the whole export, and what its errors mean."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from io import BufferedWriter
+from typing import Any
+
+import psycopg2
+from structlog.typing import FilteringBoundLogger
+
+from services.executor.steps.outcome import Fail, Outcome, Retry
+from services.executor.steps.sink import Sink
+from services.runtime import database
+from services.runtime.database import Connection, Failure
+
+# What the session must not inherit, because the bytes of a file would depend on it.
+_SETTINGS = (
+    b"SET LOCAL DateStyle = 'ISO, MDY'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC';"
+    b"SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1;"
+    # Rows of an unordered export come in the table's own order, the same every time.
+    b"SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0;"
+    # Between two files nothing is asked of the source while a blob store is slow.
+    b"SET LOCAL idle_in_transaction_session_timeout = '10min';"
+)
+_OUR_FAULT = ("22", "42", "3F", "0A", "25006")
+_TELLING = ("42", "3F")
+_CANCELLED = "57014"
+
+
+class Ended(Exception):
+    """The step ends here with `outcome`."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(str(outcome))
+        self.outcome = outcome
+
+
+class Snapshot:
+    """The source as it stood at one instant, for at most `timeout_s`."""
+
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self._deadline = time.monotonic() + timeout_s
+        self._cursor = connection.cursor()
+        self._cursor.execute(_SETTINGS)
+        taken_at: datetime = self._one(b"SELECT statement_timestamp()")
+        self.taken_at = taken_at.astimezone(UTC)
+
+    @property
+    def cursor(self) -> psycopg2.extensions.cursor:
+        """For quoting."""
+        return self._cursor
+
+    def count(self, query: bytes) -> int:
+        """The one number that `query` selects."""
+        self._limit_time()
+        return int(self._one(query))
+
+    def copy(self, query: bytes, options: bytes, sink: "BufferedWriter[Sink]") -> int:
+        """Stream the rows of `query` into `sink` and return their number."""
+        self._limit_time()
+        self._cursor.copy_expert(b"COPY (" + query + b") TO STDOUT WITH (" + options + b")", sink)
+        return self._cursor.rowcount
+
+    def _one(self, query: bytes) -> Any:
+        self._cursor.execute(query)
+        row = self._cursor.fetchone()
+        assert row is not None
+        return row[0]
+
+    def _limit_time(self) -> None:
+        left_ms = int((self._deadline - time.monotonic()) * 1000)
+        if left_ms <= 0:
+            raise Ended(_TIMED_OUT)
+        self._cursor.execute("SET LOCAL statement_timeout = %s", (left_ms,))
+
+
+_TIMED_OUT = Fail("timeout", "the step took longer than its timeout; narrow the export")
+
+
+@contextmanager
+def snapshot(
+    sources: Mapping[str, str], name: str, table: str, timeout_s: float, log: FilteringBoundLogger
+) -> Iterator[Snapshot]:
+    """One read-only REPEATABLE READ transaction on the source called `name`.
+
+    Raises Ended for everything that the source answers with; its messages hold no part of a URL.
+    """
+    if name not in sources:
+        key = f"MILLSTREAM_SOURCES__{name.upper()}"
+        raise Ended(Fail("unknown_source", f"source {name} is not known to this worker; set {key}"))
+    started = time.monotonic()
+    try:
+        with closing(database.connect(sources[name], "millstream-worker")) as connection:
+            connection.set_client_encoding("UTF8")
+            connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+            yield Snapshot(connection, timeout_s)
+    except psycopg2.Error as error:
+        late = time.monotonic() - started >= timeout_s
+        # libpq never repeats a password, but hosts and roles are not for those who ask for reports.
+        log.warning("source_error", source=name, sqlstate=error.pgcode, error=type(error).__name__)
+        raise Ended(_meaning(error, name, table, late=late)) from error
+
+
+def _meaning(error: psycopg2.Error, name: str, table: str, *, late: bool) -> Outcome:
+    state = error.pgcode
+    where = f"source {name}, table {table}"
+    if state is None:
+        if database.classify(error) is Failure.BACKPRESSURE:
+            return Retry("source_unavailable", f"source {name} cannot be reached, or the connection was lost")
+        return Fail("source_unusable", f"source {name}: the URL in the worker's settings is not usable")
+    if state == _CANCELLED and late:
+        return _TIMED_OUT
+    if state.startswith(_OUR_FAULT):
+        # Of data errors only the code is told: their text may quote values of columns nobody may see.
+        text = error.diag.message_primary if state.startswith(_TELLING) else "a value does not fit its column"
+        return Fail("dataset_error", f"{where}: {text} (SQLSTATE {state})")
+    return Retry("source_unavailable", f"{where}: the source cannot answer now (SQLSTATE {state})")
