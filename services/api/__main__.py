@@ -1,0 +1,132 @@
+"""`python -m services.api [migrate | create-key ...]`: without a command, serve until SIGTERM."""
+
+import argparse
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError
+
+from services.api import keys
+from services.api.keys import NAME, Caller, Role
+from services.api.server import Server
+from services.api.settings import DatabaseOnly, Settings
+from services.runtime import crash, migrations, signals, telemetry
+from services.runtime.database import connect
+from services.runtime.entropy import LocalClock
+from services.runtime.settings import SettingsError, load, masked
+
+log = telemetry.get_logger()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    options = _options(arguments)
+    try:
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (psycopg2.OperationalError, DBAPIError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        print(f"MILLSTREAM_DATABASE_URL: expected a database that answers, found: {reason}", file=sys.stderr)
+        return 1
+
+
+def serve(_: argparse.Namespace) -> int:
+    """Take requests until SIGTERM, then drain."""
+    settings = load(Settings, os.environ)
+    telemetry.configure("api")
+    crash.arm(settings.crash)
+    stop = signals.install()
+    failed = _stop_on_crash(stop)
+    log.info("starting", settings=masked(settings))
+    try:
+        listener = _listen(settings.api.host, settings.api.port)
+    except OSError as error:
+        log.error(
+            "port_refused",
+            expected="MILLSTREAM_API__HOST and MILLSTREAM_API__PORT that are free; set another port",
+            error=error.strerror,
+            found=f"{settings.api.host}:{settings.api.port}",
+        )
+        return 1
+    server = Server(settings, listener)
+    server.start()
+    log.info("serving", address=settings.api.public_url)
+    stop.wait()
+    server.drain()
+    log.info("stopped")
+    return 1 if failed.is_set() else 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _stop_on_crash(stop: threading.Event) -> threading.Event:
+    """A thread that dies takes the process with it: the supervisor starts it anew."""
+    failed = threading.Event()
+
+    def on_crash(crashed: threading.ExceptHookArgs) -> None:
+        name = crashed.thread.name if crashed.thread else "unknown"
+        log.error("thread_crashed", thread=name, exc_info=crashed.exc_value)
+        failed.set()
+        stop.set()
+
+    threading.excepthook = on_crash
+    return failed
+
+
+def migrate(_: argparse.Namespace) -> int:
+    """Bring the schema `api` up to date."""
+    settings = load(DatabaseOnly, os.environ)
+    migrations.migrate(settings.database.url.get_secret_value(), "api")
+    return 0
+
+
+def create_key(options: argparse.Namespace) -> int:
+    """Print a new API key, the only time it is shown."""
+    settings = load(DatabaseOnly, os.environ)
+    expires_at = None
+    if options.expires_days is not None:
+        expires_at = LocalClock().now() + timedelta(days=options.expires_days)
+    caller = Caller(options.tenant, options.principal, Role(options.role))
+    connection = connect(settings.database.url.get_secret_value(), "millstream-api-create-key")
+    try:
+        with connection, connection.cursor() as cursor:
+            text = keys.create(cursor, caller, expires_at)
+    finally:
+        connection.close()
+    print(text)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m services.api", description=__doc__)
+    parser.set_defaults(run=serve)
+    commands = parser.add_subparsers(metavar="command")
+    commands.add_parser("migrate", help="create or update the tables").set_defaults(run=migrate)
+    key = commands.add_parser("create-key", help="create an API key and print it once")
+    key.add_argument("--tenant", required=True, type=_name)
+    key.add_argument("--principal", required=True, type=_name)
+    key.add_argument("--role", required=True, choices=[role.value for role in Role])
+    key.add_argument("--expires-days", type=int, choices=range(1, 3651), metavar="1..3650")
+    key.set_defaults(run=create_key)
+    return parser.parse_args(arguments)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected 1 to 64 of A-Z a-z 0-9 . _ @ -, found {text[:80]!r}")
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The application: routes, errors, headers. It holds no state of its own."""
+
+from fastapi import FastAPI, Request, Response
+
+from services.api import openapi, problems
+from services.api.middleware import Observed
+from services.api.parts import Parts
+from services.api.pool import DatabaseAway
+from services.api.problems import render, unavailable
+from services.api.routes import datasets, executions, files, health, submit
+
+VERSION = "1"
+
+
+def create(parts: Parts) -> FastAPI:
+    """The ASGI application over its parts."""
+    app = FastAPI(
+        title="Millstream",
+        version=VERSION,
+        description="Turns requests into files, every step an event in an immutable log.",
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    problems.install(app)
+    app.add_exception_handler(DatabaseAway, _on_database_away)
+    for module in (health, datasets, submit, executions, files):
+        app.include_router(module.router)
+    openapi.install(app)
+    app.add_middleware(Observed)
+    return app
+
+
+async def _on_database_away(_: Request, error: Exception) -> Response:
+    return render(unavailable(f"{error}; nothing that was accepted is lost"))

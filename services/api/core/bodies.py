@@ -1,0 +1,206 @@
+"""Bodies as callers send them: JSON or YAML text to plain values, within stated limits.
+
+What PostgreSQL, Avro or another JSON reader would refuse or read differently is refused here: NaN, infinite
+numbers, integers beyond 64 bits, doubled keys, lone surrogates, NUL, deep nesting. Nothing is ever repaired.
+"""
+
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+import yaml
+
+from services.contracts.errors import FieldError
+
+DEPTH_MAX = 32
+VALUES_MAX = 10_000
+KEY_CHARS_MAX = 256
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"(\s*:)?')
+
+
+class Malformed(Exception):
+    """The text is not a body; `errors` is empty when the fault has no place in the body."""
+
+    def __init__(self, message: str, errors: tuple[FieldError, ...] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value of a JSON text (RFC 8259, UTF-8 without BOM). Raises Malformed."""
+    _refuse_encoding(raw)
+    try:
+        value = msgspec.json.decode(raw)
+    except RecursionError:
+        raise Malformed(_too_deep()) from None
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a number is out of range ({error}); numbers are 64-bit") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+    # The decoder keeps the last of doubled keys. Counting keys in the text is cheap; naming one is not.
+    keys = sum(1 for match in _STRING.finditer(raw) if match[1])
+    if keys != _check(value):
+        json.loads(raw, object_pairs_hook=_refuse_doubled)
+    return value
+
+
+def parse_yaml(raw: bytes) -> Any:
+    """The value of a YAML text read by YAML 1.2's core rules: `no`, `9E` and dates are strings.
+
+    Anchors, aliases, tags and several documents are refused. Raises Malformed.
+    """
+    _refuse_encoding(raw)
+    try:
+        value = yaml.load(raw, Loader=_CoreLoader)  # noqa: S506 - a SafeLoader with fewer types
+    except RecursionError:
+        raise Malformed(_too_deep()) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise Malformed(f"the body is not YAML: {error.problem or error.context}{place}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise Malformed(f"the body is not YAML: {type(error).__name__}") from None
+    _check(value)
+    return value
+
+
+def _refuse_encoding(raw: bytes) -> None:
+    if not raw.strip():
+        raise Malformed("the body is empty: expected an object")
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise Malformed("the body starts with a byte order mark: send UTF-8 without one")
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8 (byte {error.start})") from None
+
+
+def _check(value: Any) -> int:
+    """Refuse what goes past the limits; returns the number of keys in all objects."""
+    stack: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())]
+    keys = values = 0
+    while stack:
+        item, path = stack.pop()
+        values += 1
+        if values > VALUES_MAX:
+            raise Malformed(f"the body holds too many values: expected at most {VALUES_MAX}")
+        if len(path) > DEPTH_MAX:
+            raise Malformed(_too_deep())
+        match item:
+            case dict():
+                keys += len(item)
+                for key, inner in item.items():
+                    _check_key(key, path)
+                    stack.append((inner, (*path, key)))
+            case list():
+                stack.extend((inner, (*path, index)) for index, inner in enumerate(item))
+            case _:
+                _check_scalar(item, path)
+    return keys
+
+
+def _check_key(key: Any, path: tuple[str | int, ...]) -> None:
+    if not isinstance(key, str):
+        raise _fault(path, f"expected keys that are text, found {type(key).__name__}")
+    if len(key) > KEY_CHARS_MAX:
+        raise _fault(path, f"expected keys of at most {KEY_CHARS_MAX} characters, found {len(key)}")
+    _check_scalar(key, path)
+
+
+def _check_scalar(value: Any, path: tuple[str | int, ...]) -> None:
+    match value:
+        case str():
+            if "\0" in value:
+                raise _fault(path, "expected text without NUL (\\u0000)")
+            if any("\ud800" <= char <= "\udfff" for char in value):
+                raise _fault(path, "expected text without lone surrogates")
+        case bool() | None:
+            pass
+        case int():
+            if not INTEGER_MIN <= value <= INTEGER_MAX:
+                raise _fault(path, "expected an integer of at most 64 bits")
+        case float():
+            if not math.isfinite(value):
+                raise _fault(path, "expected a finite number")
+        case _:
+            raise _fault(path, f"expected a JSON value, found {type(value).__name__}")
+
+
+def _fault(path: tuple[str | int, ...], message: str) -> Malformed:
+    place = pointer(path)
+    return Malformed(f"{place}: {message}", (FieldError(place, message),))
+
+
+def pointer(path: tuple[str | int, ...]) -> str:
+    """A path as people write it: `params.batches[1]`; the body itself is `body`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_shown(part)}" for part in path)
+    return text.removeprefix(".") or "body"
+
+
+def _shown(key: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in key[:80])
+
+
+def _too_deep() -> str:
+    return f"the body is nested too deeply: expected at most {DEPTH_MAX} levels"
+
+
+def _refuse_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        doubled = next(key for key in keys if keys.count(key) > 1)
+        message = "this key stands twice in its object"
+        raise Malformed(f"{_shown(doubled)}: {message}", (FieldError(_shown(doubled), message),))
+    return found
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """SafeLoader with YAML 1.2's core types only, without aliases and doubled keys."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to configure a loader
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.MarkedYAMLError(
+                problem="anchors and aliases are refused", problem_mark=event.start_mark
+            )
+        if tag := getattr(event, "tag", None):
+            raise yaml.MarkedYAMLError(
+                problem=f"the tag {tag[:40]!r} is refused", problem_mark=event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key is no plain text", problem_mark=key_node.start_mark)
+            if key_node.value in found:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {_shown(key_node.value)!r} stands twice",
+                    problem_mark=key_node.start_mark,
+                )
+            found[key_node.value] = self.construct_object(value_node, deep=True)
+        return found
+
+
+_CoreLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
+)
+_CoreLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_CoreLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
+)
+_CoreLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE][-+]?[0-9]))(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)

@@ -1,0 +1,163 @@
+"""`POST /v1/executions`: the body as sent, checked field by field, and the `job.requested` made of it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from services.contracts.callbacks import check_callback, header_fault
+from services.contracts.commands import Callback, Definition, JobRequested
+from services.jobs.fields import Faults, Fields, shown
+
+FIELDS = (
+    *("jobType", "name", "dataset", "params", "timeRange"),
+    *("callback", "callbacks", "tag", "actions", "headers"),
+)
+CALLBACKS_MAX = 10
+ACTIONS_MAX = 20
+HEADERS_MAX = 50
+HEADER_CHARS_MAX = 4096
+ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+ID_RULE = "1 to 100 of a-z 0-9 . _ - beginning with a letter or digit"
+
+Seal = Callable[[str, str], str]
+"""`seal(plain, field)` for the caller's tenant; the fields are those of runtime/sealing.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A body whose shape is right. Header values and secrets are still in clear: it must not be stored."""
+
+    job_type: str
+    name: str
+    dataset: str | None
+    params: Mapping[str, Any]
+    time_range: Mapping[str, Any] | None
+    callbacks: tuple[Mapping[str, Any], ...]
+    tag: str | None
+    actions: tuple[Mapping[str, Any], ...]
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFields:
+    """The names under which values are sealed."""
+
+    callback_header: Callable[[str], str]
+    callback_secret: str
+    request_header: Callable[[str], str]
+
+
+def read(body: Any) -> Submission:
+    """Check the shape of a body; what its job type wants is checked by `plan`. Raises Refused."""
+    faults = Faults()
+    fields = Fields(body, "", FIELDS, faults)
+    job_type = fields.text("jobType", chars_max=100)
+    dataset = _dataset(fields)
+    submission = Submission(
+        job_type=job_type or "",
+        name=fields.text("name", required=False, chars_max=200) or dataset or job_type or "",
+        dataset=dataset,
+        params=_object(fields, "params") or {},
+        time_range=_object(fields, "timeRange"),
+        callbacks=_callbacks(fields),
+        tag=fields.text("tag", required=False, chars_max=200),
+        actions=_actions(fields),
+        headers=_headers(fields),
+    )
+    faults.raise_if_any()
+    return submission
+
+
+def job_requested(
+    submission: Submission,
+    *,
+    execution_id: str,
+    tenant: str,
+    principal: str,
+    definition: Definition | None,
+    now: datetime,
+    seal: Seal,
+    names: SealedFields,
+) -> JobRequested:
+    """The record that asks for the execution; every secret in it is sealed."""
+    return JobRequested(
+        execution_id=execution_id,
+        tenant=tenant,
+        requested_at=now,
+        created_by=principal,
+        name=submission.name,
+        job_type=submission.job_type,
+        origin="ad_hoc",
+        tag=submission.tag,
+        definition=definition,
+        parameters={"params": submission.params, "time_range": submission.time_range},
+        headers={name: seal(text, names.request_header(name)) for name, text in submission.headers.items()},
+        actions=list(submission.actions),
+        callbacks=tuple(_callback(body, seal, names) for body in submission.callbacks),
+    )
+
+
+def _callback(body: Mapping[str, Any], seal: Seal, names: SealedFields) -> Callback:
+    secret = body.get("secret")
+    return Callback(
+        events=tuple(body.get("events", ())),
+        url=body["url"],
+        method=body.get("method", "POST"),
+        headers={
+            name: seal(text, names.callback_header(name)) for name, text in body.get("headers", {}).items()
+        },
+        secret=None if secret is None else seal(secret, names.callback_secret),
+    )
+
+
+def _dataset(fields: Fields) -> str | None:
+    value = fields.get("dataset")
+    if value is None or (isinstance(value, str) and ID.fullmatch(value)):
+        return value
+    fields.faults.add("dataset", f"expected the id of a dataset ({ID_RULE}), found {shown(value)}")
+    return None
+
+
+def _object(fields: Fields, name: str) -> Mapping[str, Any] | None:
+    value = fields.get(name)
+    if value is None or isinstance(value, Mapping):
+        return value
+    fields.faults.add(name, f"expected an object, found {shown(value)}")
+    return None
+
+
+def _callbacks(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+    found = [("callback", fields.get("callback"))] if fields.get("callback") is not None else []
+    if found and fields.get("callbacks") is not None:
+        fields.faults.add("callbacks", "expected one of callback and callbacks, found both; use callbacks")
+        return ()
+    found = found or fields.items("callbacks", count_max=CALLBACKS_MAX)
+    for pointer, body in found:
+        for error in check_callback(body, pointer):
+            fields.faults.add(error.pointer, error.message)
+    return tuple(body for _, body in found)
+
+
+def _actions(fields: Fields) -> tuple[Mapping[str, Any], ...]:
+    found = fields.items("actions", count_max=ACTIONS_MAX)
+    for pointer, body in found:
+        if not isinstance(body, Mapping):
+            fields.faults.add(pointer, f"expected an object, found {shown(body)}")
+    return tuple(body for _, body in found)
+
+
+def _headers(fields: Fields) -> Mapping[str, str]:
+    found = _object(fields, "headers") or {}
+    if len(found) > HEADERS_MAX:
+        fields.faults.add("headers", f"expected at most {HEADERS_MAX} headers, found {len(found)}")
+        return {}
+    for name, text in found.items():
+        place = f'headers["{name[:80]}"]'
+        if fault := header_fault(name):
+            fields.faults.add(place, fault)
+        # The value is never shown: it may be a secret.
+        if not isinstance(text, str) or len(text) > HEADER_CHARS_MAX or not text.isprintable():
+            fields.faults.add(place, f"expected printable text of at most {HEADER_CHARS_MAX} characters")
+    return found

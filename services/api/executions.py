@@ -1,0 +1,145 @@
+"""Executions in the read tables. Every function takes a cursor and the caller's tenant."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+LIMIT_MAX = 200
+_COLUMNS = (
+    "execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, submitted_at,"
+    " sequence, status, started_at, finished_at, steps, files, rows, bytes, errors, failure, incomplete"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One row of api.job_request, without the record."""
+
+    execution_id: str
+    tenant: str
+    principal: str | None
+    name: str | None
+    job_type: str | None
+    tag: str | None
+    dataset_id: str | None
+    dataset_revision: int | None
+    submitted_at: datetime
+    sequence: int
+    status: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    steps: Any
+    files: int
+    rows: int
+    bytes: int
+    errors: Any
+    failure: Any
+    incomplete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One published file."""
+
+    execution_id: str
+    name: str
+    tenant: str
+    batch: str | None
+    rows: int
+    bytes: int
+    sha256: str
+    content_type: str
+    blob_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page of the list ends: newest first."""
+
+    submitted_at: datetime
+    execution_id: str
+
+    def text(self) -> str:
+        """As it stands in a link."""
+        raw = msgspec.json.encode([self.submitted_at, self.execution_id])
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    @staticmethod
+    def parse(text: str) -> "Cursor":
+        """Raises ValueError."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            submitted_at, execution_id = msgspec.json.decode(raw, type=tuple[datetime, str])
+        except (binascii.Error, msgspec.MsgspecError, UnicodeError) as error:
+            raise ValueError("expected a cursor of an earlier page") from error
+        if submitted_at.tzinfo is None or "\0" in execution_id:
+            raise ValueError("expected a cursor of an earlier page")
+        return Cursor(submitted_at, execution_id)
+
+
+def find(cursor: Any, tenant: str, execution_id: str) -> Execution | None:
+    """None: it does not exist, or is another tenant's."""
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM api.job_request WHERE execution_id = %s AND tenant = %s",  # noqa: S608
+        (execution_id, tenant),
+    )
+    row = cursor.fetchone()
+    return None if row is None else Execution(*row)
+
+
+def body_hash(cursor: Any, tenant: str, execution_id: str) -> str | None:
+    """The hash of the body that was stored under this id."""
+    cursor.execute(
+        "SELECT body_hash FROM api.job_request WHERE execution_id = %s AND tenant = %s",
+        (execution_id, tenant),
+    )
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def newest(cursor: Any, tenant: str, before: Cursor | None, limit: int) -> list[Execution]:
+    """A page of the tenant's executions, newest first."""
+    beyond = "AND (submitted_at, execution_id) < (%s, %s)" if before else ""
+    place = (before.submitted_at, before.execution_id) if before else ()
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM api.job_request WHERE tenant = %s {beyond}"  # noqa: S608
+        " ORDER BY submitted_at DESC, execution_id DESC LIMIT %s",
+        (tenant, *place, limit),
+    )
+    return [Execution(*row) for row in cursor.fetchall()]
+
+
+def events(cursor: Any, execution_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+    """Events above a sequence as (sequence, JSON text); the caller has checked the tenant."""
+    cursor.execute(
+        "SELECT sequence, body::text FROM api.execution_event WHERE execution_id = %s AND sequence > %s"
+        " ORDER BY sequence LIMIT %s",
+        (execution_id, after, limit),
+    )
+    return [(sequence, body) for sequence, body in cursor.fetchall()]
+
+
+_FILE_COLUMNS = "execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key"
+
+
+def files(cursor: Any, execution_id: str) -> list[File]:
+    """The published files in order of name; the caller has checked the tenant."""
+    cursor.execute(
+        f"SELECT {_FILE_COLUMNS} FROM api.file WHERE execution_id = %s ORDER BY name",  # noqa: S608
+        (execution_id,),
+    )
+    return [File(*row) for row in cursor.fetchall()]
+
+
+def file(cursor: Any, execution_id: str, name: str) -> File | None:
+    """One published file of any tenant: the link's signature says who may read it."""
+    cursor.execute(
+        f"SELECT {_FILE_COLUMNS} FROM api.file WHERE execution_id = %s AND name = %s",  # noqa: S608
+        (execution_id, name),
+    )
+    row = cursor.fetchone()
+    return None if row is None else File(*row)

@@ -1,0 +1,120 @@
+"""API keys: `ms_<prefix>_<secret>`. The database keeps the prefix and a SHA-256 of the whole key.
+
+Who may do what: a viewer reads; an author also submits executions; an operator also writes definitions; an
+admin may do everything. Each key belongs to one tenant and sees nothing of others.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from services.api.pool import Pool
+from services.api.problems import Problem
+from services.runtime import entropy
+
+CACHED_S = 2.0  # a revoked key ends within this time
+CACHED_MAX = 10_000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_KEY = re.compile(r"ms_(?P<prefix>[0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class Role(StrEnum):
+    """What a key may do, each including the ones before it."""
+
+    VIEWER = "viewer"
+    AUTHOR = "author"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def covers(self, needed: "Role") -> bool:
+        """Whether this role may do what `needed` may."""
+        roles = list(Role)
+        return roles.index(self) >= roles.index(needed)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    tenant: str
+    principal: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    secret_hash: bytes
+    usable: bool
+    caller: Caller
+    read_at: float
+
+
+def create(cursor: Any, caller: Caller, expires_at: datetime | None = None) -> str:
+    """Store a new key and return its text, which cannot be had again."""
+    prefix = entropy.token(6).hex()
+    text = f"ms_{prefix}_{base64.urlsafe_b64encode(entropy.token(32)).rstrip(b'=').decode()}"
+    cursor.execute(
+        "INSERT INTO api.api_key (prefix, secret_hash, tenant, principal, role, expires_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        (prefix, _hash(text), caller.tenant, caller.principal, caller.role.value, expires_at),
+    )
+    return text
+
+
+class Keyring:
+    """Looks keys up, and remembers an answer for 2 s."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._known: dict[str, _Known] = {}
+
+    async def caller(self, authorization: str | None) -> Caller:
+        """Who sent this `Authorization` header. Raises Problem (401) and DatabaseAway."""
+        scheme, _, text = (authorization or "").partition(" ")
+        match = _KEY.fullmatch(text.strip())
+        if scheme.lower() != "bearer" or match is None:
+            raise _unauthorized("expected the header Authorization: Bearer ms_<prefix>_<secret>")
+        known = await self._lookup(match["prefix"])
+        if known is None or not hmac.compare_digest(known.secret_hash, _hash(match[0])) or not known.usable:
+            raise _unauthorized("the key is unknown, revoked or expired")
+        return known.caller
+
+    async def _lookup(self, prefix: str) -> _Known | None:
+        now = time.monotonic()
+        known = self._known.get(prefix)
+        if known is not None and now - known.read_at < CACHED_S:
+            return known
+        row = await self._pool.read(lambda cursor: _select(cursor, prefix))
+        if row is None:
+            return None
+        known = _Known(bytes(row[0]), row[1], Caller(row[2], row[3], Role(row[4])), now)
+        if len(self._known) >= CACHED_MAX:
+            self._known.clear()
+        self._known[prefix] = known
+        return known
+
+
+def _select(cursor: Any, prefix: str) -> tuple[Any, ...] | None:
+    cursor.execute(
+        "SELECT secret_hash, revoked_at IS NULL AND coalesce(expires_at > now(), true),"
+        " tenant, principal, role"
+        " FROM api.api_key WHERE prefix = %s",
+        (prefix,),
+    )
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    return row
+
+
+def _hash(text: str) -> bytes:
+    # A random key of 32 bytes needs no slow hash.
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="millstream"'})

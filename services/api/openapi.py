@@ -1,0 +1,214 @@
+"""The published description of bodies and answers (OpenAPI 3.1), where FastAPI cannot read it from types:
+bodies are read raw, and answers are made from rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+
+from services.api.core.submission import FIELDS
+from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
+from services.contracts.callbacks import METHODS
+from services.contracts.status import Status, StepStatus
+
+Schema = Mapping[str, Any]
+
+
+def _object(properties: Mapping[str, Any], required: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": dict(properties), "required": list(required), **more}
+
+
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_TEXT = {"type": "string"}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_COUNT = {"type": "integer", "minimum": 0}
+_INSTANT = {"type": "string", "format": "date-time"}
+_MAYBE_INSTANT = {"type": ["string", "null"], "format": "date-time"}
+_ANY = {"type": "object"}
+_COUNTS = {"files": _COUNT, "rows": _COUNT, "bytes": _COUNT}
+
+_CALLBACK = _object(
+    {
+        "events": _list(_TEXT),
+        "url": {"type": "string", "format": "uri"},
+        "method": {"enum": list(METHODS)},
+        "headers": {"type": "object", "additionalProperties": _TEXT, "description": "sealed before storing"},
+        "secret": {"type": "string", "description": "whsec_...; signs by Standard Webhooks; sealed"},
+    },
+    ("url",),
+    additionalProperties=False,
+)
+_SUBMISSION = _object(
+    {
+        "jobType": {"type": "string", "examples": ["export"]},
+        "name": _TEXT,
+        "dataset": _TEXT,
+        "params": _ANY,
+        "timeRange": _object({"from": _INSTANT, "to": _INSTANT}),
+        "callback": _ref("Callback"),
+        "callbacks": _list(_ref("Callback")),
+        "tag": _TEXT,
+        "actions": _list(_ANY),
+        "headers": {"type": "object", "additionalProperties": _TEXT, "description": "sealed before storing"},
+    },
+    ("jobType",),
+    additionalProperties=False,
+)
+assert set(_SUBMISSION["properties"]) == set(FIELDS)
+
+_SUMMARY = {
+    "execution_id": _TEXT,
+    "name": _MAYBE_TEXT,
+    "job_type": _MAYBE_TEXT,
+    "tag": _MAYBE_TEXT,
+    "status": {"enum": [status.value for status in Status]},
+    "words": _object({"exhaust": _TEXT, "reporting": _TEXT, "request": _TEXT}),
+    "sequence": {**_COUNT, "description": "of the newest event in this answer"},
+    "created_by": _MAYBE_TEXT,
+    "submitted_at": _INSTANT,
+    "started_at": _MAYBE_INSTANT,
+    "finished_at": _MAYBE_INSTANT,
+    "links": _object({"self": _TEXT, "events": _TEXT}),
+}
+_STEP = _object(
+    {
+        "name": _TEXT,
+        "kind": _TEXT,
+        "status": {"enum": [status.value for status in StepStatus]},
+        "history": _list(_object({"status": _TEXT, "at": _INSTANT, "attempt": _COUNT})),
+        "attempt": _COUNT,
+        "worker": _MAYBE_TEXT,
+        **_COUNTS,
+        "detail": _MAYBE_TEXT,
+        "reason": _MAYBE_TEXT,
+        "message": _MAYBE_TEXT,
+        "retry_at": _MAYBE_INSTANT,
+    }
+)
+_FILE = _object(
+    {
+        "name": _TEXT,
+        "batch": _MAYBE_TEXT,
+        "rows": _COUNT,
+        "bytes": _COUNT,
+        "sha256": _TEXT,
+        "content_type": _TEXT,
+        "url": {"type": "string", "format": "uri"},
+        "expires_at": _INSTANT,
+    }
+)
+_DEFINITION = _object(
+    {
+        "id": _TEXT,
+        "revision": {"type": "integer", "minimum": 1},
+        "etag": _TEXT,
+        "changed_at": _INSTANT,
+        "changed_by": _TEXT,
+        "definition": _ANY,
+    }
+)
+_FIELD_ERROR = _object({"pointer": _TEXT, "message": _TEXT}, ("pointer", "message"))
+
+
+def _page(name: str) -> dict[str, Any]:
+    return _object({"items": _list(_ref(name)), "next": _MAYBE_TEXT}, ("items", "next"))
+
+
+SCHEMAS: Mapping[str, Schema] = {
+    "Accepted": _object(
+        {"execution_id": _TEXT, "status": {"const": "pending"}, "links": _SUMMARY["links"]},
+        ("execution_id", "status", "links"),
+    ),
+    "Callback": _CALLBACK,
+    "Definition": _DEFINITION,
+    "DefinitionPage": _page("Definition"),
+    "EventPage": _object({"events": _list(_ANY), "last": _COUNT}, ("events", "last")),
+    "Execution": _object(
+        {
+            **_SUMMARY,
+            "dataset": {"type": ["object", "null"]},
+            "steps": _list(_STEP),
+            "progress": _object({"steps_total": _COUNT, "steps_completed": _COUNT, **_COUNTS}),
+            "files": _list(_FILE),
+            "errors": _list(_FIELD_ERROR),
+            "failure": {"type": ["object", "null"]},
+            "incomplete": {
+                "type": "boolean",
+                "description": "an event could not be read; see the dead letters",
+            },
+        }
+    ),
+    "ExecutionPage": _page("ExecutionSummary"),
+    "ExecutionSummary": _object(_SUMMARY),
+    "Problem": _object(
+        {
+            "type": {"enum": [TYPE_PREFIX + kind for kind in KINDS]},
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "detail": _TEXT,
+            "errors": _list(_FIELD_ERROR),
+        },
+        ("type", "title", "status", "detail"),
+    ),
+    "Submission": _SUBMISSION,
+}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def json_of(schema: str, description: str) -> dict[str, Any]:
+    """One JSON answer."""
+    return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
+
+
+def _body(schema: Any, *media_types: str) -> dict[str, Any]:
+    content = {media_type: {"schema": schema} for media_type in media_types}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+SUBMIT_BODY = {
+    **_body(_ref("Submission"), "application/json"),
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "description": "Same key, same body: the same execution. Same key, other body: 409.",
+        }
+    ],
+}
+DATASET_BODY = _body(_ANY, "application/yaml", "application/json")
+PROBLEMS: Responses = {
+    "default": {"description": "RFC 9457", "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+}
+FILE: Responses = {
+    200: {"description": "the file", "content": {"*/*": {}}},
+    404: {"description": "no such file, or the link is altered or expired"},
+}
+
+
+def install(app: FastAPI) -> None:
+    """Add our components to what FastAPI writes, and take its own validation error out."""
+    written = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = written()
+            document.setdefault("components", {}).setdefault("schemas", {}).update(SCHEMAS)
+            for path in document["paths"].values():
+                for operation in path.values():
+                    operation["responses"].pop("422", None)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                document["components"]["schemas"].pop(unused, None)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

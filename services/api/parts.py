@@ -1,0 +1,69 @@
+"""What the routes work with; `__main__` puts it together, and tests do the same."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from services.api.core.links import Links
+from services.api.intake import Intake
+from services.api.keys import Caller, Keyring, Role
+from services.api.pool import Pool
+from services.api.problems import Problem
+from services.runtime.blobs import Blobs
+from services.runtime.entropy import Clock
+from services.runtime.sealing import Sealer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The collaborators of all routes. `degraded` names what is away although requests are taken."""
+
+    pool: Pool
+    keyring: Keyring
+    intake: Intake
+    sealer: Sealer
+    links: Links
+    blobs: Blobs
+    clock: Clock
+    public_url: str
+    wake_relay: Callable[[], None]
+    degraded: Callable[[], tuple[str, ...]]
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that serves this request."""
+    return cast(Parts, request.app.state.parts)
+
+
+_SCHEME = HTTPBearer(
+    auto_error=False,
+    scheme_name="apiKey",
+    bearerFormat="ms_<prefix>_<secret>",
+    description="An API key. A viewer reads, an author also submits, an operator also writes definitions,"
+    " an admin may do everything.",
+)
+
+
+class Needs:
+    """A dependency that gives the Caller, or answers 401 or 403."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+
+    async def __call__(self, request: Request, _: Annotated[object, Security(_SCHEME)]) -> Caller:
+        """Raises Problem."""
+        caller = await parts_of(request).keyring.caller(request.headers.get("authorization"))
+        if not caller.role.covers(self._role):
+            raise Problem(
+                "forbidden", f"expected a key of role {self._role} or higher, found role {caller.role}"
+            )
+        return caller
+
+
+AnyParts = Annotated[Parts, Depends(parts_of)]
+Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
+Author = Annotated[Caller, Depends(Needs(Role.AUTHOR))]
+Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]

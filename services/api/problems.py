@@ -1,0 +1,134 @@
+"""Errors of /v1 as RFC 9457 `application/problem+json`, and the only place that writes them.
+
+`type` is `urn:millstream:problem:<word>`; `errors` lists every fault with the path of the field as the
+caller wrote it. A problem never repeats a header value, a secret or a body.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from services.contracts.errors import FieldError
+from services.jobs.refused import Refused
+from services.runtime import telemetry
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:millstream:problem:"
+
+log = telemetry.get_logger()
+
+KINDS: Mapping[str, tuple[int, str]] = {
+    "malformed-body": (400, "The body cannot be read"),
+    "invalid-request": (400, "The request is not acceptable"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The key's role does not allow this"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "Method not allowed"),
+    "body-timeout": (408, "The body did not arrive in time"),
+    "idempotency-conflict": (409, "The idempotency key was used for another request"),
+    "precondition-failed": (412, "The definition is not at the expected revision"),
+    "body-too-large": (413, "The body is too large"),
+    "unsupported-media-type": (415, "The body has an unsupported form"),
+    "internal-error": (500, "Internal error"),
+    "unavailable": (503, "Try again shortly"),
+}
+
+
+class Problem(Exception):
+    """An answer other than success; the message is the detail."""
+
+    def __init__(
+        self,
+        kind: str,
+        detail: str,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`kind` is a key of KINDS."""
+        super().__init__(detail)
+        self.kind = kind
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return KINDS[self.kind][0]
+
+
+def invalid(pointer: str, message: str) -> Problem:
+    """A request with one fault."""
+    return refused((FieldError(pointer, message),))
+
+
+def refused(errors: Sequence[FieldError]) -> Problem:
+    """A request with faults."""
+    return Problem("invalid-request", "; ".join(map(str, errors[:3])), errors)
+
+
+def unavailable(detail: str) -> Problem:
+    """Something of ours is away; nothing was accepted as far as we know, and repeating is safe with a key."""
+    return Problem("unavailable", detail, headers={"Retry-After": "1"})
+
+
+def not_found() -> Problem:
+    """The one answer for what does not exist and for what belongs to another tenant."""
+    return Problem("not-found", "there is nothing at this address for this key")
+
+
+def render(problem: Problem) -> Response:
+    """The response of a problem."""
+    status, title = KINDS[problem.kind]
+    body: dict[str, Any] = {
+        "type": TYPE_PREFIX + problem.kind,
+        "title": title,
+        "status": status,
+        "detail": str(problem),
+    }
+    if problem.errors:
+        body["errors"] = [{"pointer": e.pointer, "message": e.message} for e in problem.errors]
+    return Response(msgspec.json.encode(body), status, problem.headers, MEDIA_TYPE)
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return render(error)
+
+
+async def _on_refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return render(refused(error.errors))
+
+
+async def _on_validation(_: Request, error: Exception) -> Response:
+    """FastAPI's own checks: query and path parameters."""
+    assert isinstance(error, RequestValidationError)
+    return render(refused([FieldError(str(fault["loc"][-1]), f"{fault['msg']}") for fault in error.errors()]))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """Starlette's own answers: unknown path, wrong method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405 and not request.url.path.startswith("/files/"):
+        headers = dict(error.headers or {})
+        allowed = headers.get("Allow", "another method")
+        return render(Problem("method-not-allowed", f"expected {allowed}", headers=headers))
+    return render(not_found())
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    log.error("request_crashed", method=request.method, error=type(error).__name__)
+    return render(Problem("internal-error", "this is our fault; the log has the details"))
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(Refused, _on_refused)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_crash)

@@ -1,0 +1,261 @@
+"""Read tables from `execution.events`: the handler that the loop drives, and the statements of its rows.
+
+Events are applied in order of `sequence`. One that comes before its predecessor is parked in the execution's
+state, other executions go on; one that has been seen changes nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+from prometheus_client import Counter
+from psycopg2.extras import execute_values
+
+from services.api.core import projection
+from services.api.core.projection import Projection
+from services.contracts import events, public
+from services.contracts.codec import Codec
+from services.contracts.envelope import Outgoing
+from services.contracts.errors import Undecodable
+from services.contracts.events import Event, type_of
+from services.contracts.ids import EXECUTION_ID
+from services.runtime import telemetry
+from services.runtime.processor.types import Change, DataError, Input, Poison, Routed, Row
+
+PARKED_MAX = 1000
+
+GAPS = Counter(
+    "millstream_projector_parked_total",
+    "Events that came before their predecessor",
+    registry=telemetry.REGISTRY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """An event of which only the sequence, from its header, is known."""
+
+    sequence: int
+    error: str
+
+
+class Projector:
+    """A Handler (runtime/processor/handler.py) over executions, keyed by execution id."""
+
+    name = "api"
+    inputs: tuple[str, ...] = ("execution.events",)
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def route(self, record: Input) -> Routed | None:
+        """An event that cannot be decoded still counts as seen, if its headers say which one it was."""
+        key = (record.key or b"").decode(errors="replace")
+        try:
+            event = self._event(record.topic, record.value)
+        except Undecodable as error:
+            sequence = dict(record.headers).get("ms_sequence", b"")
+            if not EXECUTION_ID.fullmatch(key) or not sequence.isdigit():
+                raise Poison("undecodable", str(error)) from error
+            return Routed(key, Damaged(int(sequence), str(error)))
+        if event.execution_id != key:
+            raise Poison("key_mismatch", f"expected the key {event.execution_id}, found {key[:80]!r}")
+        return Routed(key, event)
+
+    def apply(
+        self,
+        routed: Routed,
+        state: Projection | None,
+        lookups: Mapping[str, Projection | None],
+        record: Input,
+        now: datetime,
+    ) -> Change[Projection]:
+        """Apply the event and those parked behind it, or park it."""
+        state = state or Projection(routed.key)
+        message = cast("Event | Damaged", routed.message)
+        dead = Poison("undecodable", message.error) if isinstance(message, Damaged) else None
+        if message.sequence <= state.sequence:
+            return Change(state, dead=dead)
+        if message.sequence > state.sequence + 1 and len(state.parked) < PARKED_MAX:
+            value = b"" if isinstance(message, Damaged) else record.value or b""
+            state = replace(state, parked={**state.parked, message.sequence: value})
+            return Change(state, rows=(_parked_row(state),), dead=dead)
+        if message.sequence > state.sequence + 1:  # the gap will not fill any more: go on without it
+            state = self._skip_gap(state, message.sequence)
+        state, rows = self._step(state, message)
+        state, more = self._unpark(state)
+        snapshot = (Row("execution", {"state": state}),) if state.tenant else ()
+        return Change(state, rows=(*rows, *more, *snapshot), dead=dead)
+
+    def _skip_gap(self, state: Projection, sequence: int) -> Projection:
+        first = min([*state.parked, sequence])
+        return replace(state, sequence=first - 1, incomplete=True)
+
+    def _step(self, state: Projection, message: Event | Damaged) -> tuple[Projection, tuple[Row, ...]]:
+        if message.sequence != state.sequence + 1:
+            value = self._codec.encode(message) if not isinstance(message, Damaged) else b""
+            return replace(state, parked={**state.parked, message.sequence: value}), ()
+        if isinstance(message, Damaged):
+            return replace(state, sequence=message.sequence, incomplete=True), ()
+        return projection.evolve(state, message), _event_rows(message)
+
+    def _unpark(self, state: Projection) -> tuple[Projection, tuple[Row, ...]]:
+        rows: list[Row] = []
+        while (value := state.parked.get(state.sequence + 1)) is not None:
+            sequence = state.sequence + 1
+            rest = {key: body for key, body in state.parked.items() if key != sequence}
+            message = self._event("execution.events", value) if value else Damaged(sequence, "")
+            state, more = self._step(replace(state, parked=rest), message)
+            rows.extend(more)
+        return state, tuple(rows)
+
+    def _event(self, topic: str, value: bytes | None) -> Event:
+        record = self._codec.decode(topic, value)
+        assert isinstance(record, Event)
+        return record
+
+    def lookups(self, key: str, state: Projection) -> tuple[str, ...]:
+        """None: there are no timers."""
+        return ()
+
+    def due(
+        self,
+        key: str,
+        state: Projection,
+        lookups: Mapping[str, Projection | None],
+        now: datetime,
+        caught_up_at: datetime,
+    ) -> Change[Projection]:
+        """Never asked: no state sets a timer."""
+        return Change(state)
+
+    def poisoned(
+        self, key: str, state: Projection | None, error: Poison, dead_letter: str, now: datetime
+    ) -> Change[Projection] | None:
+        """A parked gap shows what is missing; nothing more to record."""
+        return None
+
+    def reconcile(self, state: Projection, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
+        """Nothing: requests without an answer have no state here; republish.py looks after them."""
+        return ()
+
+    def encode(self, state: Projection) -> bytes:
+        """See projection.encode."""
+        return projection.encode(state)
+
+    def decode(self, key: str, body: bytes) -> Projection:
+        """See projection.decode."""
+        return projection.decode(body)
+
+
+def _parked_row(state: Projection) -> Row:
+    return Row("parked", {"execution_id": state.execution_id, "count": len(state.parked)})
+
+
+def _event_rows(event: Event) -> tuple[Row, ...]:
+    seen = Row(
+        "event",
+        {
+            "execution_id": event.execution_id,
+            "sequence": event.sequence,
+            "tenant": event.tenant,
+            "type": type_of(event),
+            "occurred_at": event.occurred_at,
+            "body": msgspec.json.encode(public.view(event)).decode(),
+        },
+    )
+    if not isinstance(event, events.FilePublished):
+        return (seen,)
+    file = {"execution_id": event.execution_id, "tenant": event.tenant, "published_at": event.occurred_at}
+    return (seen, Row("file", {**file, **msgspec.to_builtins(event.file)}))
+
+
+def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
+    """Write a batch's rows in the loop's transaction. Writing the same rows again changes nothing.
+
+    Raises DataError for text that no column takes.
+    """
+    try:
+        _write(cursor, rows)
+    except ValueError as error:  # psycopg2's own refusal, before anything is sent
+        raise DataError(str(error)) from error
+
+
+def _write(cursor: Any, rows: Sequence[Row]) -> None:
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_kind.setdefault(row.kind, []).append(row.values)
+    newest = {values["state"].execution_id: values["state"] for values in by_kind.get("execution", ())}
+    if newest:
+        execute_values(cursor, _EXECUTIONS, [_execution(state) for state in newest.values()])
+    if found := by_kind.get("event"):
+        execute_values(cursor, _EVENTS, found, _EVENT_TEMPLATE, page_size=500)
+    if found := by_kind.get("file"):
+        execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
+    for values in by_kind.get("parked", ()):
+        GAPS.inc()
+        cursor.execute(
+            "UPDATE api.job_request SET parked = %s WHERE execution_id = %s",
+            (values["count"], values["execution_id"]),
+        )
+
+
+_EXECUTION_COLUMNS = (
+    "execution_id, tenant, sequence, status, principal, name, job_type, tag, dataset_id, dataset_revision,"
+    " submitted_at, started_at, finished_at, steps, files, rows, bytes, errors, failure, incomplete, parked"
+)
+_PROJECTED = (
+    *("sequence", "status", "started_at", "finished_at", "steps", "files", "rows", "bytes", "errors"),
+    *("failure", "incomplete", "parked"),
+)
+_EXECUTIONS = (
+    f"INSERT INTO api.job_request AS known ({_EXECUTION_COLUMNS}) VALUES %s"  # noqa: S608
+    f" ON CONFLICT (execution_id) DO UPDATE SET record = NULL,"
+    f" {', '.join(f'{column} = excluded.{column}' for column in _PROJECTED)}"
+    " WHERE known.sequence < excluded.sequence AND known.tenant = excluded.tenant"
+)
+_EVENTS = (
+    "INSERT INTO api.execution_event (execution_id, sequence, tenant, type, occurred_at, body) VALUES %s"
+    " ON CONFLICT DO NOTHING"
+)
+_EVENT_TEMPLATE = "(%(execution_id)s, %(sequence)s, %(tenant)s, %(type)s, %(occurred_at)s, %(body)s)"
+_FILES = (
+    "INSERT INTO api.file (execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key,"
+    " published_at) VALUES %s ON CONFLICT DO NOTHING"
+)
+_FILE_TEMPLATE = (
+    "(%(execution_id)s, %(name)s, %(tenant)s, %(batch)s, %(rows)s, %(bytes)s, %(sha256)s, %(content_type)s,"
+    " %(key)s, %(published_at)s)"
+)
+
+
+def _execution(state: Projection) -> tuple[Any, ...]:
+    failure = None if state.failure is None else json.dumps(msgspec.to_builtins(state.failure))
+    return (
+        state.execution_id,
+        state.tenant,
+        state.sequence,
+        state.status.value,
+        *map(_storable, (state.principal, state.name, state.job_type, state.tag)),
+        state.dataset_id,
+        state.dataset_revision,
+        state.submitted_at,
+        state.started_at,
+        state.finished_at,
+        msgspec.json.encode(projection.steps_json(state.steps)).decode(),
+        state.files,
+        state.rows,
+        state.bytes,
+        json.dumps(list(state.errors)),
+        failure,
+        state.incomplete,
+        len(state.parked),
+    )
+
+
+def _storable(text: str | None) -> str | None:
+    # Requests of other services may hold what PostgreSQL's text does not take.
+    return None if text is None else text.replace("\0", "\ufffd")

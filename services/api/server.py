@@ -1,0 +1,119 @@
+"""The api process: HTTP, intake, relay, projector, republisher and clock, started and drained in order."""
+
+import os
+import socket
+import threading
+
+import uvicorn
+from fastapi import FastAPI
+
+from services.api import app, projector
+from services.api.clock import DatabaseClock
+from services.api.core.links import Links
+from services.api.definitions import TOPIC as DEFINITIONS
+from services.api.intake import Intake
+from services.api.keys import Keyring
+from services.api.parts import Parts
+from services.api.pool import Pool
+from services.api.republish import Republisher
+from services.api.settings import Settings
+from services.runtime import blobs, schemas, telemetry
+from services.runtime.kafka import Publisher
+from services.runtime.outbox import Relay
+from services.runtime.processor import run
+from services.runtime.sealing import Sealer
+from services.runtime.settings import parse_keys
+
+HTTP_DRAIN_S = 10.0
+INTAKE_DRAIN_S = 5.0
+RELAY_DRAIN_S = 5.0
+PROJECTOR_DRAIN_S = 8.0
+
+log = telemetry.get_logger()
+
+
+class Server:
+    """Everything that runs in the process."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        """Connects to nothing yet; `listener` is bound and listening."""
+        url = settings.database.url.get_secret_value()
+        self._publisher = Publisher(settings.kafka, f"millstream-api-{socket.gethostname()}-{os.getpid()}")
+        self._relay = Relay(url, "api", self._publisher, serial=frozenset({DEFINITIONS}))
+        self._intake = Intake(url, self._relay.wake)
+        self._pool = Pool(url)
+        self._clock = DatabaseClock(url)
+        self._republisher = Republisher(settings.kafka, url)
+        self._processor = run.processor(
+            projector.Projector(schemas.codec()),
+            settings.kafka,
+            settings.database,
+            write_rows=projector.write_rows,
+        )
+        self._projector_stop = threading.Event()
+        self._projector = threading.Thread(
+            target=self._processor.run, args=(self._projector_stop,), name="projector", daemon=True
+        )
+        self._http = _http_server(app.create(self._parts(settings)), settings)
+        self._http_thread = threading.Thread(
+            target=self._http.run, args=([listener],), name="http", daemon=True
+        )
+
+    def _parts(self, settings: Settings) -> Parts:
+        return Parts(
+            pool=self._pool,
+            keyring=Keyring(self._pool),
+            intake=self._intake,
+            sealer=Sealer(parse_keys(settings.sealing.keys.get_secret_value())),
+            links=Links(parse_keys(settings.links.keys.get_secret_value()), settings.links.ttl_s),
+            blobs=blobs.connect(settings.blobs.url),
+            clock=self._clock,
+            public_url=settings.api.public_url.rstrip("/"),
+            wake_relay=self._relay.wake,
+            degraded=self._degraded,
+        )
+
+    def _degraded(self) -> tuple[str, ...]:
+        is_ready, detail = self._processor.ready()
+        return () if is_ready else (f"projector: {detail}",)
+
+    def start(self) -> None:
+        """Start every thread; database and broker may be away."""
+        self._clock.start()
+        self._intake.start()
+        self._relay.start()
+        self._republisher.start()
+        self._projector.start()
+        self._http_thread.start()
+
+    def drain(self) -> None:
+        """Stop taking requests, answer those in flight, publish what they committed, stop."""
+        self._http.should_exit = True
+        self._http_thread.join(HTTP_DRAIN_S + 2.0)
+        self._intake.close(INTAKE_DRAIN_S)
+        self._projector_stop.set()
+        self._republisher.close()
+        self._clock.close()
+        self._relay.close(RELAY_DRAIN_S)
+        self._publisher.close(1.0)
+        self._projector.join(PROJECTOR_DRAIN_S)
+        self._pool.close()
+
+
+def _http_server(application: FastAPI, settings: Settings) -> uvicorn.Server:
+    """uvicorn, to be run in a thread of ours: there it leaves signals alone."""
+    config = uvicorn.Config(
+        application,
+        host=settings.api.host,
+        port=settings.api.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(HTTP_DRAIN_S),
+        limit_concurrency=2_000,
+        h11_max_incomplete_event_size=65_536,
+        lifespan="off",
+    )
+    return uvicorn.Server(config)

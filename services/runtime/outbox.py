@@ -1,0 +1,278 @@
+"""Records that leave with a database transaction: a table written by the caller, and the relay behind it.
+
+`add` writes rows in the caller's own transaction. The relay claims rows (SKIP LOCKED), produces them, and
+deletes them by id once the broker has acknowledged them; a crash in between produces them again, with the
+same ids. Nothing here depends on the broker being up: rows wait.
+
+Serial topics (`definition.state`) are relayed by one process at a time, and a record leaves the table only
+when every earlier record of its key has: a compacted topic must end with the newest one.
+"""
+
+import json
+import os
+import select
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from confluent_kafka import KafkaException
+from prometheus_client import Counter, Gauge
+from psycopg2 import sql
+from psycopg2.extras import execute_values
+
+from services.contracts.envelope import Headers, Outgoing
+from services.runtime import crash, telemetry
+from services.runtime.database import Connection, Failure, classify, connect
+from services.runtime.kafka import Delivered, ProducerFull, Publisher, PublishFailed
+
+BATCH = 500
+RETRY_S = 1.0
+SWEEP_S = 2.0  # rows of a process that died while it had claimed them, or that nobody announced
+ACKNOWLEDGED_WITHIN_S = 25.0  # more than the producer's message.timeout.ms
+VALUE_BYTES_MAX = 900_000  # what job.requested and definition.state take, less headers and key
+
+log = telemetry.get_logger()
+PUBLISHED = Counter(
+    "millstream_outbox_published_total",
+    "Records that the broker acknowledged",
+    ["topic"],
+    registry=telemetry.REGISTRY,
+)
+WAITING = Gauge("millstream_outbox_waiting", "Rows in the outbox", registry=telemetry.REGISTRY)
+OLDEST_S = Gauge("millstream_outbox_oldest_age_seconds", "Age of the oldest row", registry=telemetry.REGISTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    id: int
+    record: Outgoing
+
+
+def ddl(schema: str) -> str:
+    """The statements that create `<schema>.outbox`, for a migration."""
+    return f"""
+        CREATE TABLE {schema}.outbox (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            topic text NOT NULL,
+            key bytea,
+            value bytea,
+            headers text NOT NULL,
+            created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+        COMMENT ON TABLE {schema}.outbox IS
+            'Committed records that Kafka has not acknowledged yet; headers = [[name, text], ...]';
+    """
+
+
+def headers_text(headers: Headers) -> str:
+    """Headers as the table keeps them."""
+    return json.dumps([[name, value.decode()] for name, value in headers])
+
+
+def add(cursor: Any, schema: str, records: Sequence[Outgoing]) -> None:
+    """Write records in the caller's transaction; call the relay's `wake` after the commit.
+
+    Raises ValueError for a record that no broker of ours would take.
+    """
+    for record in records:
+        if record.value is not None and len(record.value) > VALUE_BYTES_MAX:
+            raise ValueError(
+                f"{record.topic}: expected at most {VALUE_BYTES_MAX} bytes, found {len(record.value)}"
+            )
+    execute_values(
+        cursor,
+        f"INSERT INTO {schema}.outbox (topic, key, value, headers) VALUES %s",  # noqa: S608
+        [(r.topic, r.key, r.value, headers_text(r.headers)) for r in records],
+    )
+    announce(cursor, schema)
+
+
+def announce(cursor: Any, schema: str) -> None:
+    """Let the relays of other processes know, once the caller's transaction commits."""
+    cursor.execute("SELECT pg_notify(%s, '')", (f"{schema}_outbox",))
+
+
+class Relay:
+    """One thread that moves rows of `<schema>.outbox` to Kafka for as long as the process lives."""
+
+    def __init__(
+        self, database_url: str, schema: str, publisher: Publisher, serial: frozenset[str] = frozenset()
+    ) -> None:
+        """`serial`: topics whose records of one key must leave in order."""
+        self._url = database_url
+        self._schema = sql.Identifier(schema)
+        self._channel = sql.Identifier(f"{schema}_outbox")
+        self._lock_name = f"{schema}.outbox.serial"
+        self._publisher = publisher
+        self._serial = sorted(serial)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._give_up_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once, whether or not database and broker are there."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that rows were committed; never blocks, safe from any thread."""
+        try:
+            os.write(self._wake_write, b".")
+        except BlockingIOError:
+            pass  # a full pipe wakes as well
+
+    def close(self, timeout_s: float) -> None:
+        """Publish what is left for at most `timeout_s`, and stop; rows that remain wait for the next start."""
+        self._give_up_at = time.monotonic() + timeout_s
+        self.wake()
+        self._thread.join(timeout_s + 1.0)
+
+    def _run(self) -> None:
+        while not self._finished():
+            try:
+                connection = connect(self._url, "outbox-relay")
+            except psycopg2.OperationalError:
+                log.warning("outbox_database_away")
+                self._pause(RETRY_S)
+                continue
+            try:
+                self._serve(connection)
+            except psycopg2.Error as error:
+                if classify(error) is not Failure.BACKPRESSURE:
+                    raise
+                log.warning("outbox_database_lost", error=type(error).__name__)
+                self._pause(RETRY_S)
+            finally:
+                connection.close()
+
+    def _serve(self, connection: Connection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL("LISTEN {}").format(self._channel))
+        connection.commit()
+        while True:
+            moved, whole = self._pass(connection, serial=True)
+            others, others_whole = self._pass(connection, serial=False)
+            if self._finished() or (self._give_up_at is not None and not moved + others):
+                return
+            if not (whole and others_whole):
+                self._measure(connection)
+                self._pause(RETRY_S)
+            elif max(moved, others) < BATCH:
+                self._wait(connection)
+
+    def _pass(self, connection: Connection, *, serial: bool) -> tuple[int, bool]:
+        """Claim, produce and delete one batch: how many were deleted, and whether all that were claimed."""
+        if serial and not self._serial:
+            return 0, True
+        with connection, connection.cursor() as cursor:
+            if serial and not self._alone(cursor):
+                return 0, True
+            rows = self._claim(cursor, serial)
+            if not rows:
+                return 0, True
+            crash.reach("outbox.claimed")
+            done = self._produce(rows)
+            crash.reach("outbox.produced")
+            gone = _prefix_per_key(rows, done) if serial else [r for r in rows if r.id in done]
+            query = sql.SQL("DELETE FROM {}.outbox WHERE id = ANY(%s)").format(self._schema)
+            cursor.execute(query, ([row.id for row in gone],))
+        for row in gone:
+            PUBLISHED.labels(row.record.topic).inc()
+        return len(gone), len(gone) == len(rows)
+
+    def _alone(self, cursor: Any) -> bool:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (self._lock_name,))
+        return bool(cursor.fetchone()[0])
+
+    def _claim(self, cursor: Any, serial: bool) -> list[_Claimed]:
+        query = sql.SQL(
+            "SELECT id, topic, key, value, headers FROM {}.outbox WHERE (topic = ANY(%s)) = %s"
+            " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+        )
+        cursor.execute(query.format(self._schema), (self._serial, serial, BATCH))
+        return [
+            _Claimed(id, Outgoing(topic, _bytes(key), _bytes(value), _headers(headers)))
+            for id, topic, key, value, headers in cursor.fetchall()
+        ]
+
+    def _produce(self, rows: Sequence[_Claimed]) -> set[int]:
+        """The ids of the rows that the broker acknowledged."""
+        asked: list[tuple[int, Future[Delivered]]] = []
+        for row in rows:
+            record = row.record
+            try:
+                future = self._publisher.publish(record.topic, record.key, record.value, record.headers)
+            except (ProducerFull, KafkaException) as error:
+                log.warning("outbox_not_produced", topic=record.topic, id=row.id, error=str(error))
+                break
+            asked.append((row.id, future))
+        done: set[int] = set()
+        deadline = time.monotonic() + ACKNOWLEDGED_WITHIN_S
+        for id, future in asked:
+            try:
+                future.result(max(0.0, deadline - time.monotonic()))
+                done.add(id)
+            except (PublishFailed, TimeoutError) as error:
+                reason = str(error)
+        if len(done) < len(asked):
+            log.warning("outbox_not_acknowledged", count=len(asked) - len(done), error=reason)
+        return done
+
+    def _wait(self, connection: Connection) -> None:
+        """Until rows were announced, here or by another process, or the sweep is due."""
+        watched: list[Any] = [connection, self._wake_read]
+        readable, _, _ = select.select(watched, [], [], SWEEP_S)
+        if connection in readable:
+            connection.poll()
+            connection.notifies.clear()
+        if self._wake_read in readable:
+            os.read(self._wake_read, 65_536)
+        if not readable:
+            self._measure(connection)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait however many rows are announced, unless we are closing."""
+        deadline = time.monotonic() + seconds
+        while self._give_up_at is None and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._wake_read], [], [], left)[0]:
+                os.read(self._wake_read, 65_536)
+
+    def _measure(self, connection: Connection) -> None:
+        query = sql.SQL(
+            "SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)"
+            " FROM {}.outbox"
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(query.format(self._schema))
+            count, age_s = cursor.fetchone() or (0, 0)
+        WAITING.set(count)
+        OLDEST_S.set(age_s)
+
+    def _finished(self) -> bool:
+        return self._give_up_at is not None and time.monotonic() >= self._give_up_at
+
+
+def _prefix_per_key(rows: Sequence[_Claimed], done: set[int]) -> list[_Claimed]:
+    """The acknowledged rows before which no row of the same key is missing."""
+    stuck: set[tuple[str, bytes | None]] = set()
+    gone = []
+    for row in rows:
+        key = (row.record.topic, row.record.key)
+        if row.id not in done:
+            stuck.add(key)
+        elif key not in stuck:
+            gone.append(row)
+    return gone
+
+
+def _bytes(value: memoryview | None) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+def _headers(text: str) -> Headers:
+    return tuple((name, value.encode()) for name, value in json.loads(text))
