@@ -93,7 +93,9 @@ def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
 
 def admin(settings: Kafka, client_id: str) -> AdminClient:
     """An admin client; connects lazily, so a broker that is away shows at the first call."""
-    return AdminClient({"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id})
+    return AdminClient(
+        {"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id, "log_level": 5}
+    )
 
 
 def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, TopicFacts]:

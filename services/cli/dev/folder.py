@@ -79,6 +79,8 @@ class Folder:
         self.secrets = self.root / "secrets"
         self.logs = self.root / "logs"
         self.blobs = self.root / "blobs"
+        self.kafka = self.root / "kafka"
+        self.postgres = self.root / "postgres"
         self.state_file = self.root / "state.json"
         self._lock: int | None = None
 

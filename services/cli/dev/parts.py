@@ -10,7 +10,7 @@ from services.cli.dev.folder import Folder, free_port, new_key
 from services.runtime.settings import PREFIX
 
 SCHEMAS = ("api", "executor", "notifier")
-"""Every service with tables; its role is `ms_<schema>`, it migrates by `python -m services.<schema> migrate`."""
+"""Every service with tables: the role `ms_<schema>`, and `python -m services.<schema> migrate`."""
 
 SOURCE = "flights"
 """A source database that `dev` provides on its own server, empty, for the demo and for trying things."""

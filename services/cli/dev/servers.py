@@ -64,15 +64,13 @@ def broker(folder: Folder, ports: Mapping[str, int]) -> Broker:
     if not jars.cache_folder().is_dir():
         with screen.part("jars", f"fetched by Maven into {jars.cache_folder()}"):
             jars.ensure()
-    return Broker(
-        folder.root / "kafka", jars.ensure(), folder.log("kafka"), ports["kafka"], ports["controller"]
-    )
+    return Broker(folder.kafka, jars.ensure(), folder.log("kafka"), ports["kafka"], ports["controller"])
 
 
 def postgres(folder: Folder, ports: Mapping[str, int]) -> Postgres:
     """Our own database server, not started."""
     password = folder.secret("postgres-password", new_password).read_text()
-    return Postgres(folder.root / "postgres", folder.log("postgres"), ports["postgres"], password)
+    return Postgres(folder.postgres, folder.log("postgres"), ports["postgres"], password)
 
 
 def apply_topics(settings: Kafka) -> str:
