@@ -60,10 +60,11 @@ class Supervisor:
         self._record("starting")
         settings, databases = self._start_servers(database_url, given_kafka)
         self._check_stop()
-        self._migrate(databases, settings)
-        api_key_file = self._api_key(databases, settings)
+        shared = self._shared(databases, settings)
+        self._migrate(databases, shared)
+        api_key_file = self._api_key(databases, shared)
         self._check_stop()
-        self._start_children(databases, settings)
+        self._start_children(databases, shared)
         self._state |= {
             "api_url": self._children[0].address,
             "api_key_file": str(api_key_file),
@@ -120,14 +121,14 @@ class Supervisor:
         shared = parts.shared_environment(self._folder, settings.bootstrap_servers, self._environ)
         return shared | ({} if given else source)
 
-    def _migrate(self, databases: servers.Databases, settings: Kafka) -> None:
+    def _migrate(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         def migrate(schema: str) -> None:
-            self._command(schema, (f"services.{schema}", "migrate"), databases, settings)
+            _run((f"services.{schema}", "migrate"), shared, databases.url_files[schema])
 
         with screen.part("schemas", ", ".join(SCHEMAS)), ThreadPoolExecutor(len(SCHEMAS)) as pool:
             list(pool.map(migrate, SCHEMAS))
 
-    def _api_key(self, databases: servers.Databases, settings: Kafka) -> Path:
+    def _api_key(self, databases: servers.Databases, shared: Mapping[str, str]) -> Path:
         path = self._folder.secrets / f"api-key{databases.identity}"
         if not path.exists():
             words = (
@@ -141,29 +142,11 @@ class Supervisor:
                 "admin",
             )
             write_private(
-                path, self._command("api", words, databases, settings).strip().splitlines()[-1] + "\n"
+                path, _run(words, shared, databases.url_files["api"]).strip().splitlines()[-1] + "\n"
             )
         return path
 
-    def _command(
-        self, schema: str, words: tuple[str, ...], databases: servers.Databases, settings: Kafka
-    ) -> str:
-        """Run one short command of a service to its end; its stdout."""
-        environment = parts.without_database(self._shared(databases, settings))
-        environment[f"{PREFIX}DATABASE_URL_FILE"] = str(databases.url_files[schema])
-        line = parts.command(words)
-        result = subprocess.run(
-            line, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
-        )
-        if result.returncode != 0:
-            said = "\n".join((result.stdout + result.stderr).strip().splitlines()[-15:])
-            raise DevError(
-                f"`{' '.join(line[1:])}`: expected exit code 0, found {result.returncode}:\n{said}"
-            )
-        return result.stdout
-
-    def _start_children(self, databases: servers.Databases, settings: Kafka) -> None:
-        shared = self._shared(databases, settings)
+    def _start_children(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         began = time.monotonic()
         for part in PARTS:
             port = self._ports[part.name]
@@ -249,3 +232,16 @@ class Supervisor:
         self._folder.record(
             {"status": status, "pid": os.getpid(), "ports": self._ports, "pids": pids, **self._state}
         )
+
+
+def _run(words: tuple[str, ...], shared: Mapping[str, str], url_file: Path) -> str:
+    """Run one short command of a service to its end; its stdout. Raises DevError with what it said."""
+    environment = parts.without_database(shared) | {f"{PREFIX}DATABASE_URL_FILE": str(url_file)}
+    line = parts.command(words)
+    result = subprocess.run(
+        line, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+    )
+    if result.returncode != 0:
+        said = "\n".join((result.stdout + result.stderr).strip().splitlines()[-15:])
+        raise DevError(f"`{' '.join(line[1:])}`: expected exit code 0, found {result.returncode}:\n{said}")
+    return result.stdout
