@@ -1,0 +1,1 @@
+"""A worker's parts: `taking` records off the queue, `lanes` to run them, a `reporter` to the manager."""

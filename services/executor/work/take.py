@@ -1,0 +1,62 @@
+"""One take of an attempt: its record off the queue, and what is said about it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.contracts.commands import StepOutcome, StepReport, StepRequested
+from services.executor.steps.outcome import Done, Fail, Outcome, Retry
+from services.executor.steps.step import Totals
+
+LEASE_S = 20
+TAKE_ID_DIGITS = 20
+MESSAGE_CHARS_MAX = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """`take_id` fences: of all takes of an attempt, the first that the manager reads owns it."""
+
+    request: StepRequested
+    take_id: str
+    worker: str
+
+    def report(
+        self, kind: str, at: datetime, totals: Totals | None = None, detail: str | None = None
+    ) -> StepReport:
+        """A claim, heartbeat or part; each renews the lease."""
+        totals = totals or Totals(0, 0, 0)
+        return StepReport(
+            execution_id=self.request.execution_id,
+            tenant=self.request.tenant,
+            attempt_id=self.request.attempt_id,
+            take_id=self.take_id,
+            worker=self.worker,
+            kind=kind,
+            lease_s=LEASE_S,
+            reported_at=at,
+            files=totals.files,
+            rows=totals.rows,
+            bytes=totals.bytes,
+            detail=detail,
+        )
+
+    def outcome(self, outcome: Outcome, at: datetime) -> StepOutcome:
+        """The end of the take."""
+        done = outcome if isinstance(outcome, Done) else Done()
+        ended = None if isinstance(outcome, Done) else outcome
+        return StepOutcome(
+            execution_id=self.request.execution_id,
+            tenant=self.request.tenant,
+            attempt_id=self.request.attempt_id,
+            take_id=self.take_id,
+            worker=self.worker,
+            outcome=_WORDS[type(outcome)],
+            finished_at=at,
+            reason=ended.reason if ended else None,
+            message=ended.message[:MESSAGE_CHARS_MAX] if ended else None,
+            output=done.output,
+            files=done.files,
+        )
+
+
+_WORDS: dict[type[Outcome], str] = {Done: "done", Retry: "retry", Fail: "fail"}
