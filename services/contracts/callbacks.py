@@ -62,6 +62,15 @@ def header_fault(name: str) -> str | None:
     return None
 
 
+def value_fault(text: str) -> str | None:
+    """Why this text cannot be the value of a header, without repeating it, or None."""
+    if len(text) > MAX_VALUE_CHARS:
+        return f"expected at most {MAX_VALUE_CHARS} characters, found {len(text)}"
+    if not _VALUE.fullmatch(text):
+        return "expected printable ASCII; line breaks, NUL and other characters are refused"
+    return None
+
+
 def _events(value: Any, pointer: str) -> Iterator[FieldError]:
     if not isinstance(value, list) or len(value) > MAX_EVENTS:
         yield FieldError(
@@ -115,10 +124,8 @@ def _headers(value: Any, pointer: str) -> Iterator[FieldError]:
 def _header_value(text: Any, place: str) -> Iterator[FieldError]:
     if not isinstance(text, str):
         yield FieldError(place, f"expected a string, found {_kind(text)}")
-    elif len(text) > MAX_VALUE_CHARS:
-        yield FieldError(place, f"expected at most {MAX_VALUE_CHARS} characters, found {len(text)}")
-    elif not _VALUE.fullmatch(text):
-        yield FieldError(place, "expected printable ASCII; line breaks, NUL and other characters are refused")
+    elif fault := value_fault(text):
+        yield FieldError(place, fault)
 
 
 def _secret(value: Any, pointer: str) -> Iterator[FieldError]:

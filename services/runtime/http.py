@@ -44,6 +44,10 @@ class Refused(SendError):
     """We may not call this URL: its form or its address is not allowed."""
 
 
+class Malformed(Refused):
+    """The text is no URL that we would ever call, whatever the network says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """`body` is at most KEPT_BYTES of the raw answer; `whole` says that this is all of it."""
@@ -115,16 +119,16 @@ class Client:
         try:
             parsed = urls.parse(url)
         except ValueError as error:
-            raise Refused(f"url: {error}") from None
+            raise Malformed(f"url: {error}") from None
         if ":" in parsed.host or re.fullmatch(r"[0-9]+(\.[0-9]+){3}", parsed.host):
             if not is_allowed(parsed.host, self._allow):
                 raise _not_allowed()
         elif re.fullmatch(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?", parsed.host):
             # Resolvers read 127.1, 0x7f000001 and 2130706433 as addresses; nobody means a name by them.
-            raise Refused("url: expected a host name, or an address written in full (a.b.c.d)")
+            raise Malformed("url: expected a host name, or an address written in full (a.b.c.d)")
         target = URL(f"{parsed.scheme}://{parsed.host_header}{parsed.target}", encoded=True)
         if (target.raw_host, target.port, target.user) != (parsed.host, parsed.port, None):
-            raise Refused("url: it can be read in two ways; write it in a simpler form")
+            raise Malformed("url: it can be read in two ways; write it in a simpler form")
         return target
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:

@@ -1,0 +1,24 @@
+"""Which settings the notifier reads."""
+
+from pydantic import BaseModel, ConfigDict
+
+from services.runtime.settings import Crash, Database, Health, Kafka, Outbound, Sealing
+
+
+class Settings(BaseModel):
+    """The sections of the notifier process."""
+
+    model_config = ConfigDict(frozen=True)
+    kafka: Kafka
+    database: Database
+    sealing: Sealing
+    outbound: Outbound
+    health: Health
+    crash: Crash
+
+
+class MigrateSettings(BaseModel):
+    """What `migrate` needs."""
+
+    model_config = ConfigDict(frozen=True)
+    database: Database
