@@ -63,10 +63,12 @@ class MemoryLog:
         self.assigned: frozenset[Spot] = frozenset()
         self.generation = 0
         self._positions: dict[Spot, int] = {}
-        self._unsent: list[Outgoing] = []
+        self._refused = False
 
     def join(self, topics: Sequence[str]) -> None:
         """Become a member; everybody is assigned anew."""
+        if self in self.broker.members:
+            return
         self.topics = tuple(topics)
         self.broker.members.append(self)
         self.broker.rebalance()
@@ -120,16 +122,18 @@ class MemoryLog:
         return {name: self.broker.topics[name].id for name in topics if name in self.broker.topics}
 
     def produce(self, records: Sequence[Outgoing]) -> None:
-        """Queue records; they are in the log once settled."""
-        self._unsent.extend(records)
+        """Append at once; while the broker is away, records are refused at the next settling."""
+        if self.broker.away:
+            self._refused = bool(records)
+            return
+        for record in records:
+            self.broker.append(record)
 
     def settle(self, timeout_s: float) -> bool:
-        """Append what is queued, or refuse it whole while the broker is away."""
-        unsent, self._unsent = self._unsent, []
-        if unsent:
-            self._check()
-        for record in unsent:
-            self.broker.append(record)
+        """Everything is acknowledged that was not refused."""
+        if self._refused:
+            self._refused = False
+            raise Backpressure("the broker refused records: it is away")
         return True
 
     def note_offsets(self, offsets: Mapping[Spot, int]) -> None:

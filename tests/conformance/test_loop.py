@@ -1,0 +1,338 @@
+"""The loop's conformance suite: what it promises, on every body of its ports."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from services.runtime.processor.loop import Limits, Processor
+from tests.conformance.counting import TERM, Count
+from tests.conformance.faulty import FaultyLog, FaultyStore, Killed
+from tests.conformance.worlds import PARTITIONS, MemoryWorld, RealWorld, World, answers, state_of
+from tests.waiting import until
+
+QUICK = Limits(idle_s=0.02, topic_check_s=0.5)
+KEYS = [f"k{number}" for number in range(40)]
+NEVER = threading.Event()
+
+
+@pytest.fixture(params=["memory", pytest.param("real", marks=[pytest.mark.kafka, pytest.mark.postgres])])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "memory":
+        yield MemoryWorld()
+        return
+    real = RealWorld(request.getfixturevalue("stack"))
+    yield real
+    real.close()
+
+
+class Member:
+    """One process of the group, turned by the test."""
+
+    def __init__(self, world: World, limits: Limits = QUICK) -> None:
+        self.store, self.log = FaultyStore(world.store()), FaultyLog(world.log())
+        outputs = (world.handler.output,)
+        self.processor: Processor[Count] = Processor(world.handler, self.store, self.log, outputs, limits)
+        self.log.join(world.handler.inputs)
+
+    def turn(self) -> None:
+        self.processor.turn(NEVER)
+
+    def leave(self) -> None:
+        self.log.close()
+
+    @property
+    def indexes(self) -> set[int]:
+        return set(self.processor._owner.parts)
+
+
+def turned(
+    *members: Member, done: Callable[[], Any], what: str, timeout_s: float = 40, turns: bool = True
+) -> Any:
+    """Turn the members until something is so."""
+
+    def step() -> Any:
+        for member in members:
+            member.turn()
+        return done()
+
+    return until(step, timeout_s, what)
+
+
+def put_all(world: World, topic: str, text: str) -> None:
+    for key in KEYS:
+        world.put(topic, key, text.encode())
+
+
+def settled(world: World, expected: set[tuple[str, str]]) -> Callable[[], bool]:
+    return lambda: expected <= set(answers(world))
+
+
+def answered(text: str) -> set[tuple[str, str]]:
+    return {(key, text) for key in KEYS}
+
+
+def test_every_record_counts_once_and_is_answered_once(world: World) -> None:
+    put_all(world, "in.a", "one")
+    put_all(world, "in.b", "two")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one") | answered("two")), what="all answers")
+    assert sorted(answers(world)) == sorted(answered("one") | answered("two"))
+    for key in KEYS:
+        state = state_of(world, key)
+        assert state is not None
+        assert set(state.seen) == {"one", "two"}
+    assert sorted(world.row_texts()) == sorted(["one", "two"] * len(KEYS))
+    member.leave()
+
+
+def test_members_share_the_indexes_and_take_them_over_when_one_leaves(world: World) -> None:
+    first, second = Member(world), Member(world)
+
+    def shared() -> bool:
+        return bool(first.indexes and second.indexes) and len(first.indexes | second.indexes) == PARTITIONS
+
+    turned(first, second, done=shared, what="both to own indexes")
+    assert not first.indexes & second.indexes
+    put_all(world, "in.a", "one")
+    turned(first, second, done=settled(world, answered("one")), what="answers of both")
+    first.leave()
+    put_all(world, "in.b", "two")
+    turned(second, done=settled(world, answered("two")), what="answers of the one that is left")
+    assert set(answers(world)) == answered("one") | answered("two")  # an outbox may be published again
+    second.leave()
+
+
+def test_a_fenced_index_writes_nothing_and_the_others_go_on(world: World) -> None:
+    member = Member(world)
+    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    successor = world.store()
+    successor.acquire([0])  # as a new owner would, while this one was frozen
+    put_all(world, "in.a", "one")
+
+    def noticed() -> bool:
+        return member.indexes == set(range(1, PARTITIONS))
+
+    turned(member, done=noticed, what="the fenced index to be dropped")
+    assert successor.numbers([0])[0] == (2, 0), "the stale owner wrote to an index that it had lost"
+    turned(member, done=settled(world, answered("one")), what="the index to be taken up again")
+    assert set(answers(world)) == answered("one")
+    member.leave()
+
+
+@pytest.mark.parametrize(
+    "point", ["after_poll", "before_commit", "after_commit", "after_produce"], ids=str
+)
+def test_death_at_any_step_loses_nothing_and_counts_nothing_twice(world: World, point: str) -> None:
+    member = Member(world)
+    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    for place in (member.store, member.log):
+        if f"die_{point}" in vars(place):
+            setattr(place, f"die_{point}", True)
+    put_all(world, "in.a", "one")
+    with pytest.raises(Killed):
+        turned(member, done=lambda: False, what="death")
+    member.leave()
+
+    heir = Member(world)
+    turned(heir, done=settled(world, answered("one")), what="the heir's answers")
+    for key in KEYS:
+        state = state_of(world, key)
+        assert state is not None
+        assert state.seen == ("one",)
+    assert len(world.row_texts()) == len(KEYS)
+    assert set(answers(world)) == answered("one"), "duplicates are allowed, strangers are not"
+    heir.leave()
+
+
+def test_a_lost_commit_answer_is_settled_by_the_batch_number(world: World) -> None:
+    member = Member(world)
+    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    member.store.lose_answer = True
+    put_all(world, "in.a", "one")
+    turned(member, done=settled(world, answered("one")), what="all answers")
+    assert sorted(answers(world)) == sorted(answered("one"))
+    assert len(world.row_texts()) == len(KEYS)
+    member.leave()
+
+
+def test_an_absent_database_pauses_the_loop_and_doubles_nothing(world: World) -> None:
+    member = Member(world)
+    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    member.store.away = True
+    put_all(world, "in.a", "one")
+    stop = threading.Event()
+    thread = threading.Thread(target=member.processor.run, args=(stop,), daemon=True)
+    thread.start()
+    until(lambda: not member.processor.ready()[0], 10, "the loop to say that it is not ready")
+    assert answers(world) == []
+    member.store.away = False
+    until(settled(world, answered("one")), 30, "all answers")
+    until(lambda: member.processor.ready()[0], 10, "the loop to be ready again")
+    stop.set()
+    thread.join(20)
+    assert sorted(answers(world)) == sorted(answered("one"))
+
+
+def test_poison_is_dead_lettered_untouched_and_its_neighbours_go_on(world: World) -> None:
+    world.put("in.a", "k1", b"\xff\xfe")
+    world.put("in.a", "k1", None)
+    world.put("in.a", "k2", b"boom")
+    world.put("in.a", "k3", b"large")
+    put_all(world, "in.a", "one")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one")), what="the neighbours' answers")
+    letters = {dict(record.headers)["ms_reason"]: record for record in world.records("in.a.dlq")}
+    assert set(letters) == {b"internal_error", b"empty", b"too_large"} and len(world.records("in.a.dlq")) == 4
+    values = {record.value for record in world.records("in.a.dlq")}
+    assert values == {b"\xff\xfe", None, b"boom", b"large"}
+    for record in letters.values():
+        headers = dict(record.headers)
+        assert headers["ms_service"].decode() == world.handler.name
+        assert headers["ms_origin"].decode().rpartition("/")[0].count("/") == 1
+    assert ("k2", "failed") in answers(world)
+    failed = state_of(world, "k2")
+    assert failed is not None
+    assert failed.failed is not None and failed.failed.startswith("internal_error in.a")
+    member.leave()
+
+
+def test_data_that_the_database_refuses_is_found_record_by_record(
+    world: World, request: pytest.FixtureRequest
+) -> None:
+    if isinstance(world, MemoryWorld):
+        request.applymarker(pytest.mark.xfail(strict=True, reason="a store in memory refuses no data"))
+    put_all(world, "in.a", "one")
+    world.put("in.a", "k5", b"nul")
+    put_all(world, "in.a", "two")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one") | answered("two")), what="the neighbours' answers")
+    letters = world.records("in.a.dlq")
+    assert [(record.key, record.value) for record in letters] == [(b"k5", b"nul")]
+    assert dict(letters[0].headers)["ms_reason"] == b"data_error"
+    assert sorted(world.row_texts()) == sorted(["one", "two"] * len(KEYS))
+    member.leave()
+
+
+def test_replaying_every_input_has_no_new_effect(world: World) -> None:
+    put_all(world, "in.a", "one")
+    put_all(world, "in.b", "two")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one") | answered("two")), what="all answers")
+    member.leave()
+    before = {key: state_of(world, key) for key in KEYS}
+    world.rewind()
+    again = Member(world)
+    world.put("in.b", "last", b"three")
+    turned(again, done=settled(world, {("last", "three")}), what="the replay to end")
+    assert {key: state_of(world, key) for key in KEYS} == before
+    assert len(world.row_texts()) == 2 * len(KEYS) + 1
+    assert set(answers(world)) == answered("one") | answered("two") | {("last", "three")}
+    again.leave()
+
+
+def test_an_input_that_was_recreated_is_read_from_its_start(world: World) -> None:
+    put_all(world, "in.a", "one")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one")), what="all answers")
+    world.recreate("in.a")
+    put_all(world, "in.a", "two")
+    turned(member, done=settled(world, answered("two")), what="answers from the new log")
+    assert set(answers(world)) == answered("one") | answered("two")
+    member.leave()
+
+
+def test_an_output_that_was_lost_is_reconciled(world: World) -> None:
+    put_all(world, "in.a", "one")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one")), what="all answers")
+    world.recreate("out")
+
+    def given_again() -> bool:
+        return answers(world).count(("again", "one")) == len(KEYS)
+
+    turned(member, done=given_again, what="the answers to be given again")
+    assert set(answers(world)) <= answered("one") | {("again", "one")}
+    member.leave()
+
+
+def test_a_parked_record_goes_on_at_once_when_what_it_waits_for_appears(world: World) -> None:
+    member = Member(world)
+    for number, key in enumerate(KEYS):
+        world.put("in.a", key, f"wait:late{number}".encode())
+    turned(
+        member,
+        done=lambda: all((state := state_of(world, key)) and state.parked for key in KEYS),
+        what="all to be parked",
+    )
+    for number in range(len(KEYS)):
+        world.put("in.b", f"late{number}", b"here")
+    expected = {(f"wait:late{number}", f"found late{number}") for number in range(len(KEYS))}
+    turned(member, done=settled(world, expected), what="the parked ones to go on", timeout_s=15)
+    member.leave()
+
+
+def test_a_parked_record_is_woken_across_members(world: World) -> None:
+    first, second = Member(world), Member(world)
+    turned(first, second, done=lambda: first.indexes and second.indexes, what="both to own indexes")
+    for number, key in enumerate(KEYS):
+        world.put("in.a", key, f"wait:late{number}".encode())
+        world.put("in.b", f"late{number}", b"here")
+    expected = {(f"wait:late{number}", f"found late{number}") for number in range(len(KEYS))}
+    turned(first, second, done=settled(world, expected), what="the parked ones to go on", timeout_s=15)
+    first.leave()
+    second.leave()
+
+
+def test_a_timer_is_judged_only_after_what_came_before_it_was_read(world: World) -> None:
+    member = Member(world, Limits(records=1, idle_s=0.02))
+    world.put("in.a", "k1", b"timer")
+    turned(member, done=lambda: state_of(world, "k1"), what="the timer to be set")
+    texts = [f"t{number}" for number in range(100)]
+    for text in texts:
+        world.put("in.b", "k1", text.encode())
+    turned(member, done=settled(world, {("k1", "fired1")}), what="the timer to fire")
+    assert [text for key, text in answers(world) if key == "k1"] == ["timer", *texts, "fired1"]
+    member.leave()
+
+
+def test_a_timer_gets_a_fresh_term_after_an_outage_of_ours(world: World) -> None:
+    member = Member(world)
+    world.put("in.a", "k1", b"timer")
+    turned(member, done=lambda: state_of(world, "k1"), what="the timer to be set")
+    member.leave()
+    store = world.store()
+    set_at = store.now()
+    until(lambda: store.now() > set_at + 2 * TERM, 10, "the timer's instant to pass unwatched")
+    heir = Member(world)
+    turned(heir, done=lambda: len(heir.indexes) == PARTITIONS, what="all indexes")
+    adopted_at = store.now()
+    turned(heir, done=settled(world, {("k1", "fired1")}), what="the timer to fire")
+    assert store.now() >= adopted_at + TERM * 0.9
+    heir.leave()
+
+
+def test_a_timer_that_raises_is_taken_away_and_its_state_marked(world: World) -> None:
+    member = Member(world)
+    world.put("in.a", "k1", b"boom-timer")
+    world.put("in.a", "k1", b"timer")
+    turned(
+        member,
+        done=lambda: (state := state_of(world, "k1")) and state.failed,
+        what="the state to be marked",
+    )
+    state = state_of(world, "k1")
+    assert state is not None
+    assert state.failed == "internal_error timer/k1" and state.due_at is None
+    member.leave()
+
+
+def test_more_than_one_batch_is_taken_in_pieces(world: World) -> None:
+    for number in range(500):
+        world.put("in.a", f"n{number}", b"x")
+    member = Member(world, Limits(records=64, idle_s=0.02))
+    expected = {(f"n{number}", "x") for number in range(500)}
+    turned(member, done=settled(world, expected), what="all answers")
+    assert len(answers(world)) == 500
+    member.leave()

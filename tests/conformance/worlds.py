@@ -1,0 +1,213 @@
+"""The two worlds that the loop's conformance suite runs in: memory, and Kafka with PostgreSQL."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Protocol
+
+import psycopg2
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.cimpl import NewTopic
+
+from services.contracts.envelope import Outgoing
+from services.runtime import kafka, settings
+from services.runtime.entropy import LocalClock
+from services.runtime.memory.log import Broker, MemoryLog
+from services.runtime.memory.store import MemoryStore, Tables
+from services.runtime.processor import tables
+from services.runtime.processor.kafka import KafkaLog
+from services.runtime.processor.log import Log
+from services.runtime.processor.postgres import PostgresStore
+from services.runtime.processor.store import Store
+from services.runtime.processor.types import Input, Row
+from tests.conformance.counting import Count, Counting
+from tests.stack import Stack
+from tests.waiting import until
+
+PARTITIONS = 4
+_number = count(1)
+
+
+class World(Protocol):
+    """A place with two inputs, one output, and room for several members."""
+
+    handler: Counting
+
+    def store(self) -> Store: ...
+    def log(self) -> Log: ...
+    def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None: ...
+    def records(self, topic: str) -> list[Input]: ...
+    def rewind(self) -> None: ...
+    def recreate(self, topic: str) -> None: ...
+    def row_texts(self) -> list[str]: ...
+
+
+def state_of(world: World, key: str) -> Count | None:
+    """A key's state as committed."""
+    row = world.store().load([key]).get(key)
+    return world.handler.decode(key, row.body) if row and row.body else None
+
+
+def answers(world: World) -> list[tuple[str, str]]:
+    """Key and text of every answer in the output."""
+    return [
+        ((record.key or b"").decode(), (record.value or b"").decode())
+        for record in world.records(world.handler.output)
+    ]
+
+
+class MemoryWorld:
+    """Everything in memory."""
+
+    def __init__(self) -> None:
+        self.handler = Counting(("in.a", "in.b"), "out")
+        self.broker = Broker(PARTITIONS)
+        self.broker.create("in.a", "in.b", "out", "in.a.dlq", "in.b.dlq")
+        self.tables = Tables(LocalClock())
+
+    def store(self) -> MemoryStore:
+        return MemoryStore(self.tables)
+
+    def log(self) -> MemoryLog:
+        return MemoryLog(self.broker)
+
+    def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None:
+        self.broker.append(Outgoing(topic, key.encode(), value), partition)
+
+    def records(self, topic: str) -> list[Input]:
+        return self.broker.records(topic)
+
+    def rewind(self) -> None:
+        self.tables.offsets = {spot: (id, 0) for spot, (id, _) in self.tables.offsets.items()}
+
+    def recreate(self, topic: str) -> None:
+        self.broker.create(topic)
+
+    def row_texts(self) -> list[str]:
+        return [row.values["text"] for row in self.tables.rows]
+
+
+class RealWorld:
+    """Topics and a database of its own on the shared servers."""
+
+    def __init__(self, stack: Stack) -> None:
+        tag = f"w{os.getpid()}x{next(_number)}"
+        self.stack = stack
+        self.handler = Counting((f"in.a.{tag}", f"in.b.{tag}"), f"out.{tag}", tag)
+        self._admin = kafka.admin(stack.kafka, f"world-{tag}")
+        self._create(*self.handler.inputs, self.handler.output, *(f"{t}.dlq" for t in self.handler.inputs))
+        self.publisher = kafka.Publisher(stack.kafka, f"world-{tag}")
+        self.database_url = stack.fresh_database()
+        with self.sql() as cursor:
+            cursor.execute(f"CREATE SCHEMA {tag}")
+            cursor.execute(tables.ddl(tag))
+            cursor.execute(f"CREATE TABLE {tag}.seen (key text, text text)")
+
+    @contextmanager
+    def sql(self) -> Iterator[Any]:
+        connection = psycopg2.connect(self.database_url)
+        try:
+            with connection, connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+    def store(self) -> PostgresStore:
+        return PostgresStore(self.database_url, self.handler.name, writer(self.handler.name))
+
+    def log(self) -> KafkaLog:
+        name = self.handler.name
+        return KafkaLog(self.stack.kafka, name, f"{name}-{next(_number)}")
+
+    def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None:
+        place = -1 if partition is None else partition
+        self.publisher.publish(self.topic(topic), key.encode(), value, (), place).result(20)
+
+    def topic(self, base: str) -> str:
+        """The real name of `in.a`, `in.b`, `out` or one of their dead-letter topics."""
+        if base.endswith(".dlq") and base.startswith("in.") and self.handler.name not in base:
+            return f"{self.topic(base.removesuffix('.dlq'))}.dlq"
+        return base if self.handler.name in base else f"{base}.{self.handler.name}"
+
+    def records(self, topic: str) -> list[Input]:
+        return read_all(self.stack.kafka, self.topic(topic))
+
+    def rewind(self) -> None:
+        with self.sql() as cursor:
+            cursor.execute(f"UPDATE {self.handler.name}.part_offset SET next_offset = 0")
+
+    def recreate(self, topic: str) -> None:
+        name = self.topic(topic)
+        self._admin.delete_topics([name], operation_timeout=20)[name].result(20)
+        self._create(name)
+        until(lambda: _readable(self.stack.kafka, name), 20, f"{name} to have leaders again")
+
+    def row_texts(self) -> list[str]:
+        with self.sql() as cursor:
+            cursor.execute(f"SELECT text FROM {self.handler.name}.seen")
+            return [text for (text,) in cursor.fetchall()]
+
+    def member_environment(self) -> dict[str, str]:
+        """What tests/conformance/member.py needs to join as another process."""
+        inputs = json.dumps([self.handler.name, self.handler.inputs, self.handler.output])
+        return {"WORLD": inputs, "BOOTSTRAP": self.stack.bootstrap, "DATABASE": self.database_url}
+
+    def close(self) -> None:
+        self.publisher.close(5.0)
+
+    def _create(self, *names: str) -> None:
+        topics = [NewTopic(name, PARTITIONS, 1) for name in names]
+        for future in self._admin.create_topics(topics, operation_timeout=20).values():
+            future.result(20)
+
+
+def writer(schema: str) -> Callable[[Any, Any], None]:
+    """Writes rows, so that data the database refuses can be met."""
+
+    def write(cursor: Any, rows: list[Row]) -> None:
+        for row in rows:
+            # As an escape the NUL reaches the server, which refuses it (SQLSTATE 22).
+            text = row.values["text"].replace("\x00", "\\u0000")
+            cursor.execute(
+                f"INSERT INTO {schema}.seen VALUES (%s, %s::jsonb #>> '{{}}')",
+                (row.values["key"], f'"{text}"'),
+            )
+
+    return write
+
+
+def _readable(where: settings.Kafka, topic: str) -> bool:
+    try:
+        read_all(where, topic)
+    except KafkaException:  # the broker's own view of a new topic lags behind its creation
+        return False
+    return True
+
+
+def read_all(where: settings.Kafka, topic: str) -> list[Input]:
+    """Every record of a topic up to its present end."""
+    reader = Consumer({"bootstrap.servers": where.bootstrap_servers, "group.id": "reader"})
+    try:
+        parts = reader.list_topics(topic, 10).topics[topic].partitions
+        spots = {}
+        for part in parts:
+            low, high = reader.get_watermark_offsets(TopicPartition(topic, part), 10)
+            if high > low:
+                spots[part] = (low, high)
+        found: list[Input] = []
+        reader.assign([TopicPartition(topic, part, low) for part, (low, _) in spots.items()])
+        left = {part: high for part, (_, high) in spots.items()}
+        while left:
+            message = reader.poll(10)
+            assert message is not None, f"{topic} gave no record for 10 s; still expected up to {left}"
+            assert message.error() is None, message.error()
+            part, offset = message.partition() or 0, message.offset() or 0
+            pairs: Any = message.headers() or ()
+            found.append(Input(topic, part, offset, message.key(), message.value(), tuple(pairs)))
+            if part in left and offset + 1 >= left[part]:
+                del left[part]
+        return found
+    finally:
+        reader.close()
