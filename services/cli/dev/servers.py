@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg2
 from confluent_kafka import KafkaException
 from pydantic import BaseModel, ConfigDict
 
@@ -120,7 +121,12 @@ def foreign_databases(folder: Folder, url: str) -> Databases:
     if problem is not None:
         raise DevError(f"MILLSTREAM_DATABASE_URL: expected a server that answers, found: {problem}")
     if roles.may_create_roles(url):
-        urls = roles.ensure_schemas(url, _passwords(folder))
+        try:
+            urls = roles.ensure_schemas(url, _passwords(folder))
+        except psycopg2.Error as error:
+            raise DevError(
+                f"MILLSTREAM_DATABASE_URL: expected to make roles and schemas, found: {error}"
+            ) from None
     else:
         screen.note(
             "the role of MILLSTREAM_DATABASE_URL may not create roles: every process uses it as it is"

@@ -58,13 +58,15 @@ class Supervisor:
         self._end_orphans()
         self._ports = parts.choose_ports(self._folder, self._environ)
         self._record("starting")
-        settings, databases = self._start_servers(database_url, given_kafka)
+        settings = given_kafka or Kafka(bootstrap_servers=f"127.0.0.1:{self._ports['kafka']}")
+        shared = parts.shared_environment(self._folder, settings.bootstrap_servers, self._environ)
+        with ThreadPoolExecutor(2) as pool:  # both at once: each mostly waits
+            kafka = pool.submit(self._prepare_kafka, settings, given_kafka is None)
+            database = pool.submit(self._prepare_database, database_url, shared)
+            kafka.result()
+            databases, api_key_file = database.result()
         self._check_stop()
-        shared = self._shared(databases, settings)
-        self._migrate(databases, shared)
-        api_key_file = self._api_key(databases, shared)
-        self._check_stop()
-        self._start_children(databases, shared)
+        self._start_children(databases, shared | self._source(databases))
         self._state |= {
             "api_url": self._children[0].address,
             "api_key_file": str(api_key_file),
@@ -85,41 +87,32 @@ class Supervisor:
         screen.line(f"  data folder  {self._folder.root}")
         screen.line(f"  logs         {self._folder.logs}")
 
-    def _start_servers(
-        self, database_url: str | None, given: Kafka | None
-    ) -> tuple[Kafka, servers.Databases]:
-        """Both at once: each mostly waits."""
-        with ThreadPoolExecutor(2) as pool:
-            kafka = pool.submit(self._start_kafka, given)
-            databases = pool.submit(self._start_database, database_url)
-            return kafka.result(), databases.result()
-
-    def _start_kafka(self, given: Kafka | None) -> Kafka:
-        settings = given
-        if settings is None:
+    def _prepare_kafka(self, settings: Kafka, ours: bool) -> None:
+        if ours:
             self._broker = servers.broker(self._folder, self._ports)
             with screen.part("kafka", self._broker.bootstrap):
                 self._broker.start()
-            settings = Kafka(bootstrap_servers=self._broker.bootstrap)
         start = time.monotonic()
         screen.good("topics", servers.apply_topics(settings), time.monotonic() - start)
-        return settings
 
-    def _start_database(self, url: str | None) -> servers.Databases:
+    def _prepare_database(self, url: str | None, shared: Mapping[str, str]) -> tuple[servers.Databases, Path]:
         if url is not None:
             with screen.part("postgres", "the server of MILLSTREAM_DATABASE_URL"):
-                return servers.foreign_databases(self._folder, url)
-        self._postgres = servers.postgres(self._folder, self._ports)
-        with screen.part("postgres", f"127.0.0.1:{self._ports['postgres']}"):
-            self._postgres.start()
-            return servers.own_databases(self._folder, self._postgres)
+                databases = servers.foreign_databases(self._folder, url)
+        else:
+            self._postgres = servers.postgres(self._folder, self._ports)
+            with screen.part("postgres", f"127.0.0.1:{self._ports['postgres']}"):
+                self._postgres.start()
+                databases = servers.own_databases(self._folder, self._postgres)
+        self._check_stop()
+        self._migrate(databases, shared)
+        return databases, self._api_key(databases, shared)
 
-    def _shared(self, databases: servers.Databases, settings: Kafka) -> dict[str, str]:
-        source_key = f"{PREFIX}SOURCES__{SOURCE.upper()}"
-        source = {f"{source_key}_FILE": str(databases.source_reader_file)}
-        given = {source_key, f"{source_key}_FILE"} & self._environ.keys()
-        shared = parts.shared_environment(self._folder, settings.bootstrap_servers, self._environ)
-        return shared | ({} if given else source)
+    def _source(self, databases: servers.Databases) -> dict[str, str]:
+        """The setting of the source that we provide, unless the user has one of that name."""
+        key = f"{PREFIX}SOURCES__{SOURCE.upper()}"
+        given = {key, f"{key}_FILE"} & self._environ.keys()
+        return {} if given else {f"{key}_FILE": str(databases.source_reader_file)}
 
     def _migrate(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         def migrate(schema: str) -> None:
