@@ -1,0 +1,483 @@
+"""The worker as a real process on a real broker; the test plays the manager."""
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import psycopg2
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from services.cli.dev.folder import free_port
+from services.contracts import envelope
+from services.contracts.commands import StepOutcome, StepReport, StepRequested
+from services.runtime import kafka
+from services.runtime.kafka import Publisher
+from services.runtime.schemas import codec
+from tests import exporting
+from tests.exporting import AT
+from tests.stack import OwnStack, own_stack
+from tests.waiting import until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
+
+GROUP = "millstream-worker"
+WORDS = ("progressed", "completed")
+REJOIN_S = 30
+
+_number = count(1)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
+    """A stack of our own: the worker uses the fixed topic names, and one test restarts the broker."""
+    with own_stack(tmp_path_factory.mktemp("worker")) as stack:
+        yield stack
+
+
+@dataclass
+class Read:
+    """A record of a topic as the manager or an operator reads it."""
+
+    value: bytes
+    headers: dict[str, bytes]
+
+
+@dataclass
+class Manager:
+    """Dispatches attempts and reads what workers say about them."""
+
+    stack: OwnStack
+    records: dict[str, list[Read]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._publisher = Publisher(self.stack.kafka, "tests-manager")
+        config = kafka.consumer_config(self.stack.kafka, "tests-manager", "tests-manager")
+        self._consumer = Consumer(config)
+        self._consumer.assign(
+            [
+                *(
+                    TopicPartition(f"step.{word}", index, OFFSET_BEGINNING)
+                    for word in WORDS
+                    for index in range(12)
+                ),
+                TopicPartition("step.requested.dlq", 0, OFFSET_BEGINNING),
+            ]
+        )
+
+    def close(self) -> None:
+        self._consumer.close()
+        assert self._publisher.close(10) == 0
+
+    def request(self, kind: str = "NOOP", parameters: Any = None) -> StepRequested:
+        number = next(_number)
+        return StepRequested(
+            attempt_id=f"{number:040x}",
+            execution_id=f"{number + 0xE000:040x}",
+            tenant="acme",
+            step="step",
+            kind=kind,
+            attempt=1,
+            parameters=parameters or {},
+            timeout_s=600,
+            requested_at=AT,
+        )
+
+    def dispatch(self, *requests: StepRequested) -> None:
+        futures = []
+        for request in requests:
+            record = envelope.command(request, codec().encode(request))
+            futures.append(self._publisher.publish(record.topic, record.key, record.value, record.headers))
+        for future in futures:
+            future.result(30)
+
+    def send(self, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        self._publisher.publish("step.requested", b"some key", value, headers).result(30)
+
+    def read(self) -> None:
+        while (message := self._consumer.poll(0.05)) is not None:
+            if message.error() is None:
+                headers: Any = message.headers() or []
+                read = Read(message.value() or b"", dict(headers))
+                self.records.setdefault(message.topic() or "", []).append(read)
+
+    def outcomes(self, request: StepRequested) -> list[StepOutcome]:
+        self.read()
+        read = self.records.get("step.completed", [])
+        decoded = [codec().decode("step.completed", record.value) for record in read]
+        return [
+            outcome
+            for outcome in decoded
+            if isinstance(outcome, StepOutcome) and outcome.attempt_id == request.attempt_id
+        ]
+
+    def reports(self, request: StepRequested, kind: str) -> list[StepReport]:
+        self.read()
+        read = self.records.get("step.progressed", [])
+        decoded = [codec().decode("step.progressed", record.value) for record in read]
+        return [
+            report
+            for report in decoded
+            if isinstance(report, StepReport)
+            and (report.attempt_id, report.kind) == (request.attempt_id, kind)
+        ]
+
+    def outcome(self, request: StepRequested, timeout_s: float = 30) -> StepOutcome:
+        return until(lambda: self.outcomes(request), timeout_s, f"the outcome of {request.attempt_id}")[0]
+
+
+@pytest.fixture
+def manager(own: OwnStack) -> Iterator[Manager]:
+    manager = Manager(own)
+    yield manager
+    manager.close()
+
+
+@dataclass
+class Workers:
+    """Starts worker processes and ends those still running."""
+
+    stack: OwnStack
+    folder: Path
+    source_url: str
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self, **settings: str) -> tuple[subprocess.Popen[bytes], Callable[[], bool]]:
+        """A worker, and a question for its readiness."""
+        port = free_port(0, set())
+        environment = {
+            "PATH": os.environ["PATH"],
+            "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap,
+            "MILLSTREAM_BLOBS__URL": f"file://{self.folder}/blobs",
+            "MILLSTREAM_SOURCES__MAIN": self.source_url,
+            "MILLSTREAM_HEALTH__PORT": str(port),
+            **settings,
+        }
+        with (self.folder / "worker.log").open("ab") as log:
+            command = [sys.executable, "-m", "services.executor", "worker"]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.processes.append(process)
+
+        def ready() -> bool:
+            assert process.poll() is None, (self.folder / "worker.log").read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+                    return bool(answer.status == 200)
+            except URLError:
+                return False
+
+        return process, ready
+
+    def started(self, **settings: str) -> subprocess.Popen[bytes]:
+        """A worker that is ready."""
+        process, ready = self.start(**settings)
+        until(ready, REJOIN_S, "a ready worker")
+        return process
+
+    def log(self) -> str:
+        return (self.folder / "worker.log").read_text()
+
+
+@pytest.fixture
+def workers(own: OwnStack, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(own, tmp_path, own.fresh_database())
+    yield workers
+    for process in workers.processes:
+        process.terminate()  # it leaves the group: the next test need not wait for a session to expire
+    for process in workers.processes:
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def committed(stack: OwnStack) -> int:
+    """How many records of the queue the group has settled."""
+    consumer = Consumer(kafka.consumer_config(stack.kafka, "tests-offsets", GROUP))
+    try:
+        partitions = [TopicPartition("step.requested", index) for index in range(12)]
+        return sum(max(partition.offset, 0) for partition in consumer.committed(partitions, timeout=10))
+    finally:
+        consumer.close()
+
+
+def slow_source(workers: Workers) -> dict[str, Any]:
+    """A dataset whose export blocks until `release`: its one row waits for an advisory lock."""
+    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE VIEW public.slow AS SELECT 1 AS id FROM (SELECT pg_advisory_lock_shared(1)) waits"
+        )
+    connection.close()
+    dataset = {"source": "main", "table": "public.slow", "columns": [{"name": "id", "type": "integer"}]}
+    parameters: dict[str, Any] = exporting.step(dataset).parameters
+    return parameters
+
+
+@dataclass
+class Gate:
+    """While closed, exports of the slow source wait."""
+
+    connection: Any
+
+    def open(self) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(1)")
+
+    def waiting(self) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            return int(cursor.fetchone()[0])
+
+
+@pytest.fixture
+def gate(workers: Workers) -> Iterator[Gate]:
+    connection = psycopg2.connect(workers.source_url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(1)")
+    yield Gate(connection)
+    connection.close()
+
+
+# ---------------------------------------------------------------- the path
+
+
+def test_a_step_is_claimed_then_committed_then_ended(manager: Manager, workers: Workers) -> None:
+    before = committed(manager.stack)
+    request = manager.request()
+    manager.dispatch(request)
+    workers.started()
+    outcome = manager.outcome(request)
+    (claim,) = manager.reports(request, "claim")
+    assert (outcome.outcome, outcome.execution_id, outcome.tenant) == ("done", request.execution_id, "acme")
+    assert claim.take_id == outcome.take_id
+    assert len(claim.take_id) == 20
+    assert (claim.lease_s, claim.worker) == (20, outcome.worker)
+    assert committed(manager.stack) == before + 1
+
+
+def test_an_export_reports_its_parts_and_names_its_files(manager: Manager, workers: Workers) -> None:
+    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE things AS SELECT n AS id, n % 2 AS half FROM generate_series(1, 10) n")
+    connection.close()
+    columns = [{"name": "id", "type": "integer"}, {"name": "half", "type": "integer"}]
+    batch = {"column": "half", "values": ["0", "1"]}
+    dataset = {"source": "main", "table": "public.things", "columns": columns, "batch": batch}
+    request = manager.request("EXPORT", exporting.step(dataset).parameters)
+    manager.dispatch(request)
+    workers.started()
+    outcome = manager.outcome(request)
+    assert [file.name for file in outcome.files] == ["reports-0.csv", "reports-1.csv", "manifest.json"]
+    for file in outcome.files:
+        content = (workers.folder / "blobs" / file.key).read_bytes()
+        assert (exporting.sha256(content), len(content)) == (file.sha256, file.bytes)
+    parts = manager.reports(request, "part")
+    assert [(part.files, part.rows, part.detail) for part in parts] == [
+        (1, 5, "reports-0.csv"),
+        (2, 10, "reports-1.csv"),
+    ]
+
+
+def test_an_unknown_kind_fails_by_name(manager: Manager, workers: Workers) -> None:
+    request = manager.request("TELEPORT")
+    manager.dispatch(request)
+    workers.started()
+    outcome = manager.outcome(request)
+    assert (outcome.outcome, outcome.reason) == ("fail", "unknown_step_kind")
+    assert outcome.message == "this worker knows no kind 'TELEPORT'; known: EXPORT, NOOP"
+
+
+def test_a_step_that_raises_is_tried_again(manager: Manager, workers: Workers) -> None:
+    request = manager.request("EXPORT", {"nothing": "of use"})
+    manager.dispatch(request)
+    workers.started()
+    outcome = manager.outcome(request)
+    assert (outcome.outcome, outcome.reason) == ("retry", "internal_error")
+    assert outcome.message == "KeyError in the worker; its log has the details"
+
+
+def poison() -> dict[str, bytes | None]:
+    good = codec().encode(
+        StepRequested(
+            attempt_id="a",
+            execution_id="b",
+            tenant="t",
+            step="s",
+            kind="NOOP",
+            attempt=1,
+            parameters={},
+            timeout_s=1,
+            requested_at=AT,
+        )
+    )
+    return {
+        "wrong magic": b"\x01" + good[1:],
+        "unknown schema": b"\x00\x7f\xff\xff\xff" + good[5:],
+        "truncated": good[:-4],
+        "trailing bytes": good + b"x",
+        "json": b'{"attempt_id": "a"}',
+        "empty": b"",
+        "tombstone": None,
+        "not for this topic": codec().encode(
+            StepReport(
+                execution_id="b",
+                tenant="t",
+                attempt_id="a",
+                take_id="t",
+                worker="w",
+                kind="claim",
+                lease_s=1,
+                reported_at=AT,
+            )
+        ),
+        "nearly 1 MB": b"\x01" * 995_000,
+    }
+
+
+def test_poison_goes_to_the_dead_letters_and_the_queue_goes_on(manager: Manager, workers: Workers) -> None:
+    before = committed(manager.stack)
+    values = poison()
+    for name, value in values.items():
+        manager.send(value, [("name", name.encode()), ("bad", b"\xff\xfe")])
+    request = manager.request()
+    manager.dispatch(request)
+    workers.started()
+    manager.outcome(request)
+
+    def letters() -> list[Read]:
+        manager.read()
+        found = manager.records.get("step.requested.dlq", [])
+        return found if len(found) == len(values) else []
+
+    for letter in until(letters, 30, f"{len(values)} dead letters"):
+        assert letter.headers["ms_reason"] == b"undecodable"
+        assert letter.headers["ms_service"] == b"executor-worker"
+        assert letter.headers["ms_origin"].startswith(b"step.requested/")
+        if b"cut" in letter.headers["ms_error"]:
+            assert letter.value == b""
+        else:
+            assert letter.value == (values[letter.headers["name"].decode()] or b"")
+            assert letter.headers["bad"] == b"\xff\xfe"
+    assert committed(manager.stack) == before + len(values) + 1
+
+
+# ---------------------------------------------------------------- full, stopped, killed
+
+
+def test_full_lanes_lose_nothing_and_stay_in_the_group(
+    manager: Manager, workers: Workers, gate: Gate
+) -> None:
+    parameters = slow_source(workers)
+    slow = [manager.request("EXPORT", parameters) for _ in range(6)]
+    manager.dispatch(*slow)
+    _, ready = workers.start(MILLSTREAM_WORKER__LANES="2")
+    until(lambda: gate.waiting() == 2, REJOIN_S, "two busy lanes")
+    quick = [manager.request() for _ in range(20)]
+    manager.dispatch(*quick)
+    until(lambda: any(len(manager.reports(s, "heartbeat")) >= 2 for s in slow), 20, "two heartbeats")
+    assert ready()
+    assert sum(len(manager.reports(request, "claim")) for request in slow + quick) == 2
+    gate.open()
+    for request in slow + quick:
+        assert manager.outcome(request).outcome == "done"
+        assert len(manager.reports(request, "claim")) == 1
+
+
+def test_sigterm_lets_running_steps_end_and_takes_no_more(
+    manager: Manager, workers: Workers, gate: Gate
+) -> None:
+    running = manager.request("EXPORT", slow_source(workers))
+    manager.dispatch(running)
+    process = workers.started()
+    until(lambda: gate.waiting() == 1, REJOIN_S, "a running step")
+    process.send_signal(signal.SIGTERM)
+    until(lambda: '"action": "revoked"' in workers.log(), 10, "the worker to leave the group")
+    later = manager.request()
+    manager.dispatch(later)
+    gate.open()
+    assert manager.outcome(running).outcome == "done"
+    assert process.wait(10) == 0
+    assert manager.outcomes(later) == []
+    workers.started()
+    assert manager.outcome(later).outcome == "done"
+
+
+@pytest.mark.parametrize("point", ["worker.claim", "worker.outcome", "worker.outcome.acknowledged"])
+def test_a_noop_survives_a_kill(manager: Manager, workers: Workers, point: str) -> None:
+    mark = workers.folder / "mark"
+    request = manager.request()
+    manager.dispatch(request)
+    process, _ = workers.start(MILLSTREAM_CRASH__POINT=point, MILLSTREAM_CRASH__MARK=str(mark))
+    assert process.wait(REJOIN_S) == -signal.SIGKILL
+    assert mark.read_text() == f"{point}\n"
+    workers.started()
+    if point == "worker.claim":  # killed before the commit: the record comes again, to be fenced by its claim
+        outcome = manager.outcome(request)
+        first, second = manager.reports(request, "claim")
+        assert outcome.take_id == second.take_id != first.take_id
+    else:  # killed after it: the lease expires, and the manager sends the next attempt
+        following = manager.request()
+        manager.dispatch(following)
+        manager.outcome(following)
+        assert len(manager.reports(request, "claim")) == 1
+        assert len(manager.outcomes(request)) == (1 if point == "worker.outcome.acknowledged" else 0)
+
+
+@pytest.mark.parametrize("point", ["worker.copy", "worker.blob"])
+def test_a_kill_in_the_middle_of_an_export_shows_no_file(
+    manager: Manager, workers: Workers, point: str
+) -> None:
+    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE things AS SELECT n AS id FROM generate_series(1, 200000) n")
+    connection.close()
+    dataset = {"source": "main", "table": "public.things", "columns": [{"name": "id", "type": "integer"}]}
+    request = manager.request("EXPORT", exporting.step(dataset).parameters)
+    manager.dispatch(request)
+    mark = str(workers.folder / "mark")
+    process, _ = workers.start(MILLSTREAM_CRASH__POINT=point, MILLSTREAM_CRASH__MARK=mark)
+    assert process.wait(REJOIN_S) == -signal.SIGKILL
+    assert [*(workers.folder / "blobs").glob("executions/**/*.csv")] == []
+
+
+def test_an_outcome_waits_for_a_broker_that_is_away(manager: Manager, workers: Workers, gate: Gate) -> None:
+    request = manager.request("EXPORT", slow_source(workers))
+    manager.dispatch(request)
+    process, ready = workers.start()
+    until(lambda: gate.waiting() == 1, REJOIN_S, "a running step")
+    manager.stack.broker.kill()
+    gate.open()
+    blobs = workers.folder / "blobs"
+    until(lambda: [*blobs.glob("executions/**/manifest.json")], 10, "the finished files")
+    until(lambda: not ready(), 20, "a worker that says it is not ready")
+    manager.stack.broker.start()
+    assert manager.outcome(request, 60).outcome == "done"
+    until(ready, REJOIN_S, "a ready worker")
+    following = manager.request()
+    manager.dispatch(following)
+    assert manager.outcome(following).outcome == "done"
+    assert process.poll() is None
+
+
+def test_no_secret_of_a_source_is_logged(manager: Manager, workers: Workers) -> None:
+    dataset = {"source": "main", "table": "public.nothing", "columns": [{"name": "id", "type": "integer"}]}
+    requests = [
+        manager.request("EXPORT", exporting.step({**dataset, "source": source}).parameters)
+        for source in ("main", "down")
+    ]
+    manager.dispatch(*requests)
+    down = f"postgresql://someone:canary-secret@127.0.0.1:{free_port(0, set())}/db"
+    workers.started(MILLSTREAM_SOURCES__DOWN=down)
+    assert manager.outcome(requests[0]).outcome == "fail"
+    assert manager.outcome(requests[1]).outcome == "retry"
+    written = workers.log() + "".join(str(record) for read in manager.records.values() for record in read)
+    assert "canary-secret" not in written
+    assert "test-only" not in written
