@@ -2,7 +2,7 @@
 
 import typer
 
-from services.cli import topics
+from services.cli import doctor, topics
 from services.cli.dev import command as dev
 
 app = typer.Typer(
@@ -12,6 +12,7 @@ app = typer.Typer(
     help="Run and look after Millstream.",
 )
 app.command("dev")(dev.dev)
+app.command("doctor")(doctor.doctor)
 app.add_typer(topics.app, name="topics")
 
 

@@ -252,7 +252,7 @@ def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
     for key in sorted(environ):
         if not key.startswith(PREFIX) or key in known or _source_name(key):
             continue
-        near = difflib.get_close_matches(key, known, n=1)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         hint = f"did you mean {near[0]}?" if near else "remove it, or see deploy/env.example"
         yield f"{key}: expected a setting that exists, found an unknown key; {hint}"
 
