@@ -27,7 +27,8 @@ def create(parts: Parts) -> FastAPI:
     problems.install(app)
     app.add_exception_handler(DatabaseAway, _on_database_away)
     for module in (health, datasets, submit, executions, files):
-        app.include_router(module.router)
+        # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
+        app.router.routes.extend(module.router.routes)
     openapi.install(app)
     app.add_middleware(Observed)
     return app

@@ -11,6 +11,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from services.contracts.errors import FieldError
 from services.jobs.refused import Refused
@@ -114,9 +115,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
     """Starlette's own answers: unknown path, wrong method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405 and not request.url.path.startswith("/files/"):
-        headers = dict(error.headers or {})
-        allowed = headers.get("Allow", "another method")
-        return render(Problem("method-not-allowed", f"expected {allowed}", headers=headers))
+        # Starlette names the methods of the first route only.
+        routes = [route for route in request.app.routes if isinstance(route, Route)]
+        found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        allowed = ", ".join(sorted({method for route in found for method in route.methods or ()}))
+        return render(Problem("method-not-allowed", f"expected {allowed}", headers={"Allow": allowed}))
     return render(not_found())
 
 

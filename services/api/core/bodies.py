@@ -19,6 +19,10 @@ VALUES_MAX = 10_000
 KEY_CHARS_MAX = 256
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
+DIGITS_MAX = 20
+
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"(\s*:)?')
 
 
@@ -54,18 +58,16 @@ def parse_yaml(raw: bytes) -> Any:
     Anchors, aliases, tags and several documents are refused. Raises Malformed.
     """
     _refuse_encoding(raw)
+    builder = _Builder()
     try:
-        value = yaml.load(raw, Loader=_CoreLoader)  # noqa: S506 - a SafeLoader with fewer types
-    except RecursionError:
-        raise Malformed(_too_deep()) from None
+        for event in yaml.parse(raw, Loader=yaml.CSafeLoader):
+            builder.take(event)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise Malformed(f"the body is not YAML: {error.problem or error.context}{place}") from None
-    except (yaml.YAMLError, ValueError) as error:
+        raise Malformed(f"the body is not YAML: {error.problem}{_place(error.problem_mark)}") from None
+    except yaml.YAMLError as error:
         raise Malformed(f"the body is not YAML: {type(error).__name__}") from None
-    _check(value)
-    return value
+    _check(builder.value)
+    return builder.value
 
 
 def _refuse_encoding(raw: bytes) -> None:
@@ -159,48 +161,87 @@ def _refuse_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class _CoreLoader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's core types only, without aliases and doubled keys."""
+class _Builder:
+    """Makes a value of a YAML parser's events, so that limits hold while the text is still being read."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to configure a loader
+    def __init__(self) -> None:
+        self.value: Any = None
+        self._documents = 0
+        self._open: list[dict[str, Any] | list[Any]] = []
+        self._keys: list[str | None] = []
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+    def take(self, event: Any) -> None:
+        """The next event. Raises Malformed."""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(
-                problem="anchors and aliases are refused", problem_mark=event.start_mark
-            )
-        if tag := getattr(event, "tag", None):
-            raise yaml.MarkedYAMLError(
-                problem=f"the tag {tag[:40]!r} is refused", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
+            raise _not_yaml("anchors and aliases are refused", event)
+        if getattr(event, "tag", None):
+            raise _not_yaml("tags are refused", event)
+        match event:
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    raise _not_yaml("expected one document, found another", event)
+            case yaml.MappingStartEvent():
+                self._begin({}, event)
+            case yaml.SequenceStartEvent():
+                self._begin([], event)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._open.pop()
+                self._keys.pop()
+            case yaml.ScalarEvent():
+                self._scalar(event)
+            case _:
+                pass  # the ends of documents and of the stream
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem="a key is no plain text", problem_mark=key_node.start_mark)
-            if key_node.value in found:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {_shown(key_node.value)!r} stands twice",
-                    problem_mark=key_node.start_mark,
-                )
-            found[key_node.value] = self.construct_object(value_node, deep=True)
-        return found
+    def _begin(self, value: dict[str, Any] | list[Any], event: Any) -> None:
+        if len(self._open) >= DEPTH_MAX:
+            raise Malformed(_too_deep())
+        if self._expects_key():
+            raise _not_yaml("a key is no plain text", event)
+        self._put(value)
+        self._open.append(value)
+        self._keys.append(None)
+
+    def _scalar(self, event: Any) -> None:
+        if not self._expects_key():
+            self._put(_plain(event.value) if event.implicit[0] else event.value)
+            return
+        if event.value in self._open[-1]:
+            raise _not_yaml(f"the key {_shown(event.value)!r} stands twice", event)
+        self._keys[-1] = event.value
+
+    def _expects_key(self) -> bool:
+        return bool(self._open) and isinstance(self._open[-1], dict) and self._keys[-1] is None
+
+    def _put(self, value: Any) -> None:
+        if not self._open:
+            self.value = value
+            return
+        holder, key = self._open[-1], self._keys[-1]
+        if isinstance(holder, list):
+            holder.append(value)
+        else:
+            assert key is not None
+            holder[key] = value
+            self._keys[-1] = None
 
 
-_CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]
-)
-_CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789")
-)
-_CoreLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE][-+]?[0-9]))(?:[eE][-+]?[0-9]+)?$"),
-    list("-+.0123456789"),
-)
+def _plain(text: str) -> Any:
+    """An unquoted scalar by the core schema; what is not clearly another type is text."""
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE"):
+        return True
+    if text in ("false", "False", "FALSE"):
+        return False
+    if _INTEGER.fullmatch(text):
+        return int(text) if len(text) <= DIGITS_MAX else INTEGER_MAX + 1  # refused with its place
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _not_yaml(message: str, event: Any) -> Malformed:
+    return Malformed(f"the body is not YAML as we take it: {message}{_place(event.start_mark)}")
+
+
+def _place(mark: Any) -> str:
+    return f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
