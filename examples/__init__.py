@@ -1,0 +1,1 @@
+"""What stands outside Millstream: a demonstration of it, and a receiver of its webhooks."""
