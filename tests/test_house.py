@@ -33,7 +33,6 @@ VARIANTS = {
     "job type": "services.jobs",
     "step kind": "services.executor.steps",
     "export format": "services.executor.formats",
-    "transport": "services.notifier.transports",
 }
 
 
