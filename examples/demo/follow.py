@@ -29,7 +29,7 @@ def follow(client: Client, screen: Screen, id: str, rows: int) -> int:
                     raise Failed(f"event {last['sequence'] + 1}: expected it next, found {event['sequence']}")
                 at = datetime.fromisoformat(event["occurred_at"])
                 began = began or at
-                bar.console.print(f"    {_line(event, at - began)}")
+                bar.console.print(f"  {_line(event, at - began)}")
                 if event["type"] == "step.progressed":
                     bar.update(task, completed=event["rows"])
                 last = event
@@ -69,9 +69,7 @@ def _detail(event: dict[str, Any]) -> str:
         case "step.running":
             return f"attempt {event['attempt']} on {event['worker']}"
         case "step.progressed":
-            return (
-                f"{event['detail']}: {event['files']} files, {event['rows']:,} rows, {event['bytes']:,} bytes"
-            )
+            return f"{event['detail']} written; so far {event['rows']:,} rows, {event['bytes']:,} bytes"
         case "step.retry_scheduled" | "step.failed" | "execution.failed":
             return f"{event['reason']}: {event['message']}"
         case "file.published":

@@ -37,4 +37,4 @@ class Screen:
 
     def end(self, text: str, style: str) -> None:
         """The last line."""
-        self.console.print(f"\n{text}" if style != "green" else text, style=style)
+        self.console.print(f"\n{text}", style=style)
