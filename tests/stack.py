@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import psutil
 import psycopg2
 from confluent_kafka.cimpl import NewTopic
 
@@ -29,6 +30,7 @@ from services.runtime.settings import Kafka
 
 FOLDER_VARIABLE = "TEST_STACK_FOLDER"
 PASSWORD = "test-only"
+REMEMBERED = "folders.txt"
 TOPIC_TIMEOUT_S = 30.0
 
 _number = count(1)
@@ -110,12 +112,19 @@ class OwnStack(Stack):
 @contextmanager
 def own_stack(folder: Path) -> Iterator[OwnStack]:
     """A stack for one test or module, in `folder` (a tmp_path); about 7 s and 300 MB."""
+    remember(folder)
     stack = OwnStack(folder)
     try:
         stack.start()
         yield stack
     finally:
         stack.stop()
+
+
+def remember(folder: Path) -> None:
+    """Have whatever runs on this folder ended when the run ends, however it ends."""
+    with (Path(os.environ[FOLDER_VARIABLE]) / REMEMBERED).open("a", encoding="utf-8") as file:
+        file.write(f"{folder}\n")
 
 
 def shared() -> Stack:
@@ -183,7 +192,21 @@ class Session:
                 _end(folder)
 
 
-def _end(folder: Path) -> None:
-    orphans.end(orphans.brokers(folder / "kafka"))
-    orphans.end(orphans.databases(folder / "postgres" / "data"))
-    shutil.rmtree(folder, ignore_errors=True)
+def _end(run: Path) -> None:
+    remembered = run / REMEMBERED
+    others = remembered.read_text(encoding="utf-8").splitlines() if remembered.exists() else []
+    for folder in (run, *map(Path, others)):
+        # a supervisor first: it would start again what is ended under it
+        orphans.end(_supervisors(folder))
+        orphans.end(orphans.services(folder / "secrets"))
+        orphans.end(orphans.brokers(folder / "kafka"))
+        orphans.end(orphans.databases(folder / "postgres" / "data"))
+    shutil.rmtree(run, ignore_errors=True)
+
+
+def _supervisors(folder: Path) -> list[psutil.Process]:
+    def is_ours(process: psutil.Process) -> bool:
+        line = process.cmdline()
+        return "dev" in line and "--data" in line and str(folder) in line
+
+    return orphans.search(is_ours)

@@ -16,7 +16,7 @@ def brokers(folder: Path) -> list[psutil.Process]:
         line = process.cmdline()
         return "kafka.Kafka" in line and settings in line
 
-    return _search(is_ours)
+    return search(is_ours)
 
 
 def databases(data: Path) -> list[psutil.Process]:
@@ -25,7 +25,7 @@ def databases(data: Path) -> list[psutil.Process]:
     def is_ours(process: psutil.Process) -> bool:
         return process.name() == "postgres" and Path(process.cwd()) == data
 
-    return _search(is_ours)
+    return search(is_ours)
 
 
 def services(secrets: Path) -> list[psutil.Process]:
@@ -36,10 +36,11 @@ def services(secrets: Path) -> list[psutil.Process]:
             return False
         return any(value.startswith(f"{secrets}/") for value in process.environ().values())
 
-    return [process for process in _search(is_ours) if process.pid != psutil.Process().pid]
+    return [process for process in search(is_ours) if process.pid != psutil.Process().pid]
 
 
-def _search(is_ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+def search(is_ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    """Every running process that `is_ours` says yes to; those that we may not look at are not."""
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
