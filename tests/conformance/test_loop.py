@@ -121,9 +121,7 @@ def test_a_fenced_index_writes_nothing_and_the_others_go_on(world: World) -> Non
     member.leave()
 
 
-@pytest.mark.parametrize(
-    "point", ["after_poll", "before_commit", "after_commit", "after_produce"], ids=str
-)
+@pytest.mark.parametrize("point", ["after_poll", "before_commit", "after_commit", "after_produce"], ids=str)
 def test_death_at_any_step_loses_nothing_and_counts_nothing_twice(world: World, point: str) -> None:
     member = Member(world)
     turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Protocol
 
 import psycopg2
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
 from services.contracts.envelope import Outgoing
@@ -132,7 +132,9 @@ class RealWorld:
         return base if self.handler.name in base else f"{base}.{self.handler.name}"
 
     def records(self, topic: str) -> list[Input]:
-        return read_all(self.stack.kafka, self.topic(topic))
+        found: list[list[Input]] = []
+        until(lambda: _read_into(found, self.stack.kafka, self.topic(topic)), 20, f"{topic} to be readable")
+        return found[0]
 
     def rewind(self) -> None:
         with self.sql() as cursor:
@@ -142,7 +144,6 @@ class RealWorld:
         name = self.topic(topic)
         self._admin.delete_topics([name], operation_timeout=20)[name].result(20)
         self._create(name)
-        until(lambda: _readable(self.stack.kafka, name), 20, f"{name} to have leaders again")
 
     def row_texts(self) -> list[str]:
         with self.sql() as cursor:
@@ -178,12 +179,14 @@ def writer(schema: str) -> Callable[[Any, Any], None]:
     return write
 
 
-def _readable(where: settings.Kafka, topic: str) -> bool:
+def _read_into(found: list[list[Input]], where: settings.Kafka, topic: str) -> bool:
+    """The broker's own view of a topic lags behind its creation."""
     try:
-        read_all(where, topic)
-    except KafkaException:  # the broker's own view of a new topic lags behind its creation
-        return False
-    return True
+        found.append(read_all(where, topic))
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+            raise
+    return bool(found)
 
 
 def read_all(where: settings.Kafka, topic: str) -> list[Input]:

@@ -45,8 +45,8 @@ def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
     if story.execution.steps[index].take_id != said.take_id:
         return None
     story.lease(index, now + timedelta(seconds=min(said.lease_s, LEASE.total_seconds())))
-    if said.kind == "part":
-        step = state.steps[index]
+    step = story.execution.steps[index]
+    if said.kind == "part" and (said.files, said.rows) > step.progress:
         story.tell(
             events.StepProgressed,
             step=step.plan.name,

@@ -16,6 +16,7 @@ class Step:
     """One step of the plan. Attempts count from 1; an attempt is current while `asked` > `closed`.
 
     `lease_until` and `asked` belong to the work, not to the history: they change without an event.
+    `progress` is files and rows of the current take, so that a part told twice is one event.
     """
 
     plan: PlannedStep
@@ -26,6 +27,7 @@ class Step:
     worker: str | None = None
     lease_until: datetime | None = None
     retry_at: datetime | None = None
+    progress: tuple[int, int] = (0, 0)
     files: tuple[File, ...] = ()
     output: Json = None
 
@@ -116,10 +118,11 @@ def _step_evolved(
                 asked=event.attempt,
                 take_id=event.take_id,
                 worker=event.worker,
+                progress=(0, 0),
                 retry_at=None,
             )
         case events.StepProgressed():
-            return state
+            return state.with_step(event.step, progress=(event.files, event.rows))
         case events.StepRetryScheduled():
             return state.with_step(
                 event.step, closed=event.attempt, take_id=None, lease_until=None, retry_at=event.retry_at
