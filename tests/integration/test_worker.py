@@ -210,12 +210,19 @@ def committed(stack: OwnStack) -> int:
         consumer.close()
 
 
+SLOW = """
+CREATE FUNCTION public.wait() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+    WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.05); END LOOP;
+    RETURN 1;
+END $$;
+CREATE VIEW public.slow AS SELECT public.wait() AS id;
+"""
+
+
 def slow_source(workers: Workers) -> dict[str, Any]:
-    """A dataset whose export blocks until `release`: its one row waits for an advisory lock."""
+    """The parameters of an export that runs until the gate is open."""
     with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE VIEW public.slow AS SELECT 1 AS id FROM (SELECT pg_advisory_lock_shared(1)) waits"
-        )
+        cursor.execute(SLOW)
     connection.close()
     dataset = {"source": "main", "table": "public.slow", "columns": [{"name": "id", "type": "integer"}]}
     parameters: dict[str, Any] = exporting.step(dataset).parameters
@@ -234,7 +241,10 @@ class Gate:
 
     def waiting(self) -> int:
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY%'"
+                " AND datname = current_database()"
+            )
             return int(cursor.fetchone()[0])
 
 
@@ -383,7 +393,7 @@ def test_full_lanes_lose_nothing_and_stay_in_the_group(
     until(lambda: gate.waiting() == 2, REJOIN_S, "two busy lanes")
     quick = [manager.request() for _ in range(20)]
     manager.dispatch(*quick)
-    until(lambda: any(len(manager.reports(s, "heartbeat")) >= 2 for s in slow), 20, "two heartbeats")
+    until(lambda: any(manager.reports(s, "heartbeat") for s in slow), 20, "a heartbeat")
     assert ready()
     assert sum(len(manager.reports(request, "claim")) for request in slow + quick) == 2
     gate.open()
