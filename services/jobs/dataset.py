@@ -30,7 +30,7 @@ ROWS_LIMIT_MAX = 10**12
 BATCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,107}")
 BATCH_NAME_RULE = "1 to 108 of A-Z a-z 0-9 . _ - beginning with a letter or digit (it names a file)"
 
-_KEYS = (
+KEYS = (
     *("source", "table", "description", "columns", "batch"),
     *("filters", "time_column", "order_by", "formats", "limits"),
 )
@@ -86,7 +86,7 @@ def parse(body: Any, at: str = "") -> Dataset:
     Raises Refused with every fault.
     """
     faults = Faults()
-    fields = Fields(body, at, _KEYS, faults)
+    fields = Fields(body, at, KEYS, faults)
     source = _matching(fields, "source", _SOURCE, "the name of a source: a-z 0-9 _, at most 63")
     table = _table(fields)
     columns = _columns(fields)

@@ -21,7 +21,7 @@ from services.jobs.values import instant
 
 TIMEOUT_S = 6 * 3600
 MAX_ATTEMPTS = 5
-_PARAMS = ("batches", "columns", "filters", "format")
+PARAMS = ("batches", "columns", "filters", "format")
 
 
 def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
@@ -29,7 +29,7 @@ def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
     dataset, hint = _dataset(request)
     faults = Faults()
     outer = Fields(request.parameters, "", ("params", "time_range"), faults)
-    params = outer.object("params", _PARAMS)
+    params = outer.object("params", PARAMS)
     parameters = {
         "source": dataset.source,
         "table": dataset.table,
