@@ -71,6 +71,15 @@ def value_fault(text: str) -> str | None:
     return None
 
 
+def is_signing_secret(text: str) -> bool:
+    """Whether this is a secret of Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return text.startswith(SECRET_PREFIX) and 24 <= len(key) <= 64
+
+
 def _events(value: Any, pointer: str) -> Iterator[FieldError]:
     if not isinstance(value, list) or len(value) > MAX_EVENTS:
         yield FieldError(
@@ -131,19 +140,11 @@ def _header_value(text: Any, place: str) -> Iterator[FieldError]:
 def _secret(value: Any, pointer: str) -> Iterator[FieldError]:
     if value is None:
         return
-    if not isinstance(value, str) or not value.startswith(SECRET_PREFIX) or not _key_bytes(value):
+    if not isinstance(value, str) or not is_signing_secret(value):
         found = f"{_kind(value)} of another form (not shown)"
         yield FieldError(
             pointer, f'expected "{SECRET_PREFIX}" and the base64 of 24 to 64 bytes, found {found}'
         )
-
-
-def _key_bytes(secret: str) -> bool:
-    try:
-        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return 24 <= len(key) <= 64
 
 
 def _kind(value: Any) -> str:

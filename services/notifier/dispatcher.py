@@ -99,7 +99,7 @@ class Dispatcher:
         executor = ThreadPoolExecutor(1, thread_name_prefix="dispatcher-store")
         try:
             while not self._stopping:
-                turn = await self._turn(executor, self._limits.total - self._busy.total())
+                turn = await self._turn(executor, self._limits.total)
                 await self._wait(self._pause_s(turn))
             await self._drain(executor)
         finally:
@@ -109,12 +109,18 @@ class Dispatcher:
             executor.submit(self._store.close)
             executor.shutdown()
 
-    async def _turn(self, executor: ThreadPoolExecutor, capacity: int) -> Turn | None:
-        """Record and claim. None: the database is away; the results stay for the next turn."""
+    async def _turn(self, executor: ThreadPoolExecutor, total: int) -> Turn | None:
+        """Record, and claim up to `total` in flight. None: the database is away, the results stay."""
         self._wake.clear()
         results = tuple(self._finished)
-        limit = self._limits.destination
-        call = functools.partial(self._store.turn, results, self._free(), limit, capacity)
+        busy = self._busy - Counter(result.claim.destination for result in results)
+        call = functools.partial(
+            self._store.turn,
+            results,
+            self._free(busy),
+            self._limits.destination,
+            max(0, total - busy.total()),
+        )
         try:
             turn = await asyncio.get_running_loop().run_in_executor(executor, call)
         except psycopg2.Error as error:
@@ -134,13 +140,11 @@ class Dispatcher:
         IN_FLIGHT.set(self._busy.total())
         return turn
 
-    def _free(self) -> dict[str, int]:
+    def _free(self, busy: Counter[str]) -> dict[str, int]:
         """How many more each destination may be given, where that is not the common limit."""
-        return {
-            name: (self._limits.failing if name in self._failing else self._limits.destination)
-            - self._busy[name]
-            for name in {*self._busy, *self._failing}
-        }
+        limit, failing = self._limits.destination, self._limits.failing
+        limits = {name: failing if name in self._failing else limit for name in {*busy, *self._failing}}
+        return {name: max(0, most - busy[name]) for name, most in limits.items()}
 
     def _settle(self, results: tuple[Recorded, ...], turn: Turn) -> None:
         """The results are written: their slots are free."""
@@ -204,7 +208,7 @@ class Dispatcher:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=DRAIN_S)
         if self._finished:
-            await self._turn(executor, capacity=0)
+            await self._turn(executor, total=0)
         log.info("drained", unrecorded=self._busy.total())
 
 

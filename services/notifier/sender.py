@@ -6,7 +6,7 @@ from datetime import datetime
 
 from standardwebhooks import Webhook
 
-from services.contracts.callbacks import METHODS, header_fault, value_fault
+from services.contracts.callbacks import METHODS, header_fault, is_signing_secret, value_fault
 from services.notifier.core.redaction import snippet
 from services.notifier.core.schedule import Result
 from services.notifier.store import Claim
@@ -76,7 +76,10 @@ class Sender:
     def _opened_secret(self, claim: Claim) -> str | None:
         if claim.secret is None:
             return None
-        return self._sealer.open(claim.secret, claim.tenant, sealing.CALLBACK_SECRET)
+        secret = self._sealer.open(claim.secret, claim.tenant, sealing.CALLBACK_SECRET)
+        if not is_signing_secret(secret):
+            raise Unsendable("secret: expected whsec_ and base64, found another form (not shown)")
+        return secret
 
 
 def _own_headers(claim: Claim, secret: str | None, now: datetime) -> Mapping[str, str]:
@@ -87,9 +90,5 @@ def _own_headers(claim: Claim, secret: str | None, now: datetime) -> Mapping[str
         "webhook-timestamp": str(int(now.timestamp())),
     }
     if secret is not None:
-        try:
-            signature = Webhook(secret).sign(claim.delivery_id, now, claim.body.decode())
-        except (ValueError, RuntimeError):
-            raise Unsendable("secret: expected whsec_ and base64, found another form (not shown)") from None
-        headers["webhook-signature"] = signature
+        headers["webhook-signature"] = Webhook(secret).sign(claim.delivery_id, now, claim.body.decode())
     return headers
