@@ -202,17 +202,14 @@ class Supervisor:
 
     def _end_orphans(self) -> None:
         """Before ports are chosen: what a killed run left still holds them. In the order of a clean stop."""
-        for left in (
-            orphans.services(self._folder.secrets),
-            orphans.brokers(self._folder.kafka),
-            orphans.databases(self._folder.postgres / "data"),
+        for what, left in (
+            ("processes", orphans.services(self._folder.secrets)),
+            ("Kafka", orphans.brokers(self._folder.kafka)),
+            ("PostgreSQL", orphans.databases(self._folder.postgres / "data")),
         ):
             if left:
-                names = ", ".join(sorted({process.name() for process in left}))
-                screen.note(
-                    f"ending {len(left)} processes that a killed run left on this data folder: {names}"
-                )
-                orphans.end(left)
+                with screen.part(what, "ended: a killed run left it on this data folder"):
+                    orphans.end(left)
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
