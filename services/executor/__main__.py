@@ -15,7 +15,7 @@ USAGE = "usage: python -m services.executor manager|worker|migrate"
 log = telemetry.get_logger()
 
 
-def main(arguments: list[str]) -> int:
+def run_role(arguments: list[str]) -> int:
     """Run one role; 0 after a drain, 2 for wrong usage or settings."""
     roles = {"manager": manage, "worker": work, "migrate": migrate}
     if len(arguments) != 1 or arguments[0] not in roles:
@@ -46,13 +46,13 @@ def manage() -> int:
 
 def work() -> int:
     """A worker."""
-    from services.executor import worker  # noqa: PLC0415 a manager never loads the formats' libraries
+    from services.executor.worker import main  # noqa: PLC0415 a manager never loads the formats' libraries
 
     chosen = settings.load(WorkerSettings, os.environ)
     telemetry.configure("executor-worker")
     crash.arm(chosen.crash)
     log.info("started", settings=settings.masked(chosen))
-    return worker.main(chosen)
+    return main(chosen)
 
 
 def migrate() -> int:
@@ -63,4 +63,4 @@ def migrate() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_role(sys.argv[1:]))

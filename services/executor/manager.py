@@ -20,6 +20,9 @@ from services.executor.core.story import Story, request_for
 from services.jobs.refused import Refused
 from services.runtime.processor.types import Change, Input, Poison, Routed
 
+# Faults that lie in the work and not in the sender: a live execution ends by them. A forged record changes
+# nothing.
+_OURS = frozenset({"internal_error", "data_error", "too_large"})
 DEFINITION_WAIT = timedelta(seconds=30)
 REQUEST_BYTES_MAX = 256 * 1024
 
@@ -113,9 +116,9 @@ class Manager:
     ) -> Change[State] | None:
         """A live execution must not wait for what can never be processed."""
         matters = dead_letter.startswith(("job.requested/", "step.completed/", "timer/"))
-        if not matters or not isinstance(state, Execution) or error.reason != "internal_error":
+        if not matters or not isinstance(state, Execution) or error.reason not in _OURS:
             return None
-        story = decide.fail(state, "internal_error", str(error)[:500], dead_letter, now)
+        story = decide.fail(state, error.reason, str(error)[:500], dead_letter, now)
         return self._told(story, state) if story else None
 
     def reconcile(self, state: State, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:

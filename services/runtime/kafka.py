@@ -57,6 +57,8 @@ def producer_config(settings: Kafka, client_id: str) -> Config:
         "linger.ms": 2,
         "compression.type": "lz4",
         "message.timeout.ms": 20_000,
+        # A dead letter is its record, which may be as large as its topic allows, and the reason.
+        "message.max.bytes": 2_000_000,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 131_072,
         "topic.metadata.refresh.interval.ms": 30_000,

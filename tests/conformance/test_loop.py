@@ -14,6 +14,7 @@ from tests.waiting import until
 
 QUICK = Limits(idle_s=0.02, topic_check_s=0.5)
 KEYS = [f"k{number}" for number in range(40)]
+FULL = b"\xff" * 1_047_000  # as large as the topic takes, and no text
 NEVER = threading.Event()
 
 
@@ -178,13 +179,14 @@ def test_poison_is_dead_lettered_untouched_and_its_neighbours_go_on(world: World
     world.put("in.a", "k1", None)
     world.put("in.a", "k2", b"boom")
     world.put("in.a", "k3", b"large")
+    world.put("in.a", "k4", FULL)
     put_all(world, "in.a", "one")
     member = Member(world)
     turned(member, done=settled(world, answered("one")), what="the neighbours' answers")
     letters = {dict(record.headers)["ms_reason"]: record for record in world.records("in.a.dlq")}
-    assert set(letters) == {b"internal_error", b"empty", b"too_large"} and len(world.records("in.a.dlq")) == 4
+    assert set(letters) == {b"internal_error", b"empty", b"too_large"} and len(world.records("in.a.dlq")) == 5
     values = {record.value for record in world.records("in.a.dlq")}
-    assert values == {b"\xff\xfe", None, b"boom", b"large"}
+    assert values == {b"\xff\xfe", None, b"boom", b"large", FULL}
     for record in letters.values():
         headers = dict(record.headers)
         assert headers["ms_service"].decode() == world.handler.name
