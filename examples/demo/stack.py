@@ -60,8 +60,7 @@ class Stack:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while (address := self._address()) is None:
             if self._process.poll() is not None:
-                self._reader.join()
-                raise Failed("millstream dev: expected it to start, found:\n" + "\n".join(self._last))
+                raise Failed(f"millstream dev: expected it to start, found:\n{self._ended()}")
             if time.monotonic() > deadline:
                 raise Failed(f"millstream dev: expected it ready within {READY_TIMEOUT_S:g} s, found it not")
             time.sleep(POLL_S)
@@ -69,8 +68,8 @@ class Stack:
 
     def stop(self) -> None:
         """Drain and stop everything that was started. Raises Failed when that does not happen in time."""
-        process, self._process = self._process, None
-        if process is None or self._reader is None or process.stdout is None:
+        process = self._process
+        if process is None:
             return
         process.terminate()
         try:
@@ -78,10 +77,17 @@ class Stack:
         except subprocess.TimeoutExpired:
             found = f"process {process.pid} after {STOP_TIMEOUT_S:g} s"
             raise Failed(f"millstream dev: expected it to stop, found {found}") from None
-        self._reader.join()
-        process.stdout.close()
+        said = self._ended()
         if process.returncode != 0:
-            raise Failed(f"millstream dev: expected exit code 0, found {process.returncode}")
+            raise Failed(f"millstream dev: expected exit code 0, found {process.returncode}:\n{said}")
+
+    def _ended(self) -> str:
+        """The last lines of a run that is over."""
+        assert self._process is not None and self._process.stdout is not None and self._reader is not None
+        self._reader.join()
+        self._process.stdout.close()
+        self._process = None
+        return "\n".join(self._last)
 
     def _read(self) -> None:
         assert self._process is not None and self._process.stdout is not None

@@ -38,7 +38,9 @@ def run(data: Path | None, environ: Mapping[str, str], make_receiver: MakeReceiv
     try:
         files, rows = _all_steps(screen, folder, environ, make_receiver)
     except Failed as failure:
-        screen.end(f"demo failed: {failure}\nlogs: {folder / 'logs'}", "red")
+        # Stopping may have failed too; what went wrong first is what a person needs to know.
+        first = failure.__context__ if isinstance(failure.__context__, Failed) else failure
+        screen.end(f"demo failed: {first}\nlogs: {folder / 'logs'}", "red")
         return 1
     except KeyboardInterrupt:
         _remove(folder, data)
