@@ -94,9 +94,7 @@ def test_killed_servers_start_again(dev: local.Local) -> None:
         before = dev.state["pids"][name]
         psutil.Process(before).kill()
         dev.await_line(f"{name} ended; starts again", 30)
-        waiting.until(
-            lambda name=name: dev.output.count(f"  ok  {name}") > dev.output.count(f"{name} ended"), 90, name
-        )
+        waiting.until(partial(_runs_anew, dev, name, before), 90, f"another {name}")
     _await_healthy(dev)
     assert _run_noop(dev)["status"] == "completed"
 

@@ -40,10 +40,15 @@ class Supervisor:
         self._state: dict[str, object] = {}
 
     def run(self) -> None:
-        """Start, watch until asked to stop, stop. Raises DevError when a part does not start."""
+        """Start, watch until asked to stop, stop.
+
+        Raises SettingsError before anything starts, DevError when a part does not start.
+        """
         began = time.monotonic()
+        database_url = servers.given_database(self._environ)
+        given_kafka = servers.given_kafka(self._environ)
         try:
-            self._start()
+            self._start(database_url, given_kafka)
             screen.line(f"\nready in {time.monotonic() - began:.1f} s; Ctrl-C drains and stops everything\n")
             while not self._stop.wait(TURN_S):
                 self._tend()
@@ -52,9 +57,7 @@ class Supervisor:
         finally:
             self._shut_down()
 
-    def _start(self) -> None:
-        database_url = servers.given_database(self._environ)
-        given_kafka = servers.given_kafka(self._environ)
+    def _start(self, database_url: str | None, given_kafka: Kafka | None) -> None:
         self._end_orphans()
         self._ports = parts.choose_ports(self._folder, self._environ)
         self._record("starting")
