@@ -23,8 +23,8 @@ from services.notifier.store import Claim, Recorded, Store, Turn
 from services.runtime import database, entropy, telemetry
 
 IDLE_S = 5.0
-SOON_S = 1.0
 AWAY_S = 1.0
+AWAY = "the database is away or slow"
 FRESH_S = 60.0  # longer than all the timeouts of one turn
 FAILING_MAX = 1000
 DRAIN_S = 10.0
@@ -49,10 +49,11 @@ log = telemetry.get_logger()
 class Limits:
     """Attempts at once: in all, to one destination, and to one whose last attempt failed.
 
-    The last one keeps receivers that hang from filling the first.
+    The last one keeps receivers that hang from filling the first. The total leaves room for as many idle
+    connections below the usual limit of 1024 open files.
     """
 
-    total: int = 512
+    total: int = 256
     destination: int = 16
     failing: int = 2
 
@@ -68,7 +69,6 @@ class Dispatcher:
         self._busy: Counter[str] = Counter()
         self._failing: set[str] = set()
         self._finished: list[Recorded] = []
-        self._clock: entropy.RemoteClock | None = None
         self._trouble: str | None = "not started"
         self._stopping = False
         self._turned_at = time.monotonic()
@@ -126,17 +126,17 @@ class Dispatcher:
         except psycopg2.Error as error:
             if database.classify(error) is not database.Failure.BACKPRESSURE:
                 raise
-            if self._trouble is None:
-                log.warning("paused", reason="the database is away or slow", error=type(error).__name__)
-            self._trouble = "the database is away or slow"
+            if self._trouble != AWAY:
+                log.warning("paused", reason=AWAY, error=type(error).__name__)
+            self._trouble = AWAY
             return None
         finally:
             self._turned_at = time.monotonic()
         self._trouble = None
-        self._clock = entropy.RemoteClock(lambda: turn.now)
         self._settle(results, turn)
+        clock = entropy.RemoteClock(lambda: turn.now)
         for claim in turn.claims:
-            self._start(claim, self._clock)
+            self._start(claim, clock)
         IN_FLIGHT.set(self._busy.total())
         return turn
 
@@ -191,12 +191,9 @@ class Dispatcher:
         """How long nothing is to be done, unless somebody wakes us."""
         if turn is None:
             return AWAY_S
-        if turn.next_due_at is None or self._busy.total() >= self._limits.total:
+        if turn.next_due_at is None:
             return IDLE_S
-        due_in_s = (turn.next_due_at - turn.now).total_seconds()
-        if due_in_s <= 0:
-            return 0 if turn.claims else SOON_S  # what is due and was not claimed is locked by another
-        return min(due_in_s, IDLE_S)
+        return min((turn.next_due_at - turn.now).total_seconds(), IDLE_S)
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

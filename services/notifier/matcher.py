@@ -17,7 +17,7 @@ from services.contracts.ids import EXECUTION_ID
 from services.notifier.core.following import PARKED_MAX, Following, advance, park, skip
 from services.notifier.core.matching import Delivery
 from services.runtime.processor.types import Change, Input, Poison, Routed, Row
-from services.runtime.telemetry import REGISTRY
+from services.runtime.telemetry import REGISTRY, get_logger
 
 TOPIC = "execution.events"
 _FIRST = b"execution.accepted"
@@ -25,7 +25,8 @@ CHANNEL = "notifier_delivery"
 """Notified when deliveries were inserted."""
 
 GAPS = Counter("sequence_gaps", "Gaps in the events of an execution that did not close", registry=REGISTRY)
-MATCHED = Counter("deliveries_matched", "Deliveries owed to listeners", registry=REGISTRY)
+
+log = get_logger()
 
 
 class Matcher:
@@ -69,7 +70,7 @@ class Matcher:
             return self._take(state, event)
         state = park(state, event.sequence, record.value or b"", now)
         if len(state.parked) > PARKED_MAX:
-            return self._over_gap(state)
+            return self._over_gap(routed.key, state)
         return Change(state, due_at=state.gap_until)
 
     def lookups(self, key: str, state: Following) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ class Matcher:
         caught_up_at: datetime,
     ) -> Change[Following]:
         """A gap has not closed in time."""
-        return self._over_gap(state)
+        return self._over_gap(key, state)
 
     def poisoned(
         self, key: str, state: Following | None, error: Poison, dead_letter: str, now: datetime
@@ -121,7 +122,6 @@ class Matcher:
         if state is not None and not state.parked:
             state = replace(state, gap_until=None)
         rows = tuple(Row("delivery", asdict(delivery)) for delivery in deliveries)
-        MATCHED.inc(len(rows))
         return Change(state, due_at=None if state is None else state.gap_until, rows=rows)
 
     def _skip(self, state: Following | None, sequence: bytes, dead: Poison) -> Change[Following]:
@@ -142,10 +142,11 @@ class Matcher:
         event: Event = self._codec.decode(TOPIC, value)  # type: ignore[assignment]  # its topic's records only
         return event
 
-    def _over_gap(self, state: Following) -> Change[Following]:
+    def _over_gap(self, key: str, state: Following) -> Change[Following]:
         if not state.parked:
             return Change(replace(state, gap_until=None))
         GAPS.inc()
+        log.warning("sequence_gap", execution_id=key, seen=state.last, next=state.parked[0][0])
         return self._drain(skip(state, state.parked[0][0] - 1), [])
 
 

@@ -75,10 +75,8 @@ class Store:
             connection = self._connected()
             with connection, connection.cursor() as cursor:
                 superseded = _record(cursor, results) if results else ()
-                room = {"names": list(free), "limits": list(free.values()), "limit": per_destination}
-                cursor.execute(_CLAIM, {**room, "capacity": capacity, "lease_s": LEASE_S})
-                claims = tuple(_claim(row) for row in cursor.fetchall())
-                cursor.execute(_NEXT, {"full": [name for name, count in free.items() if count <= 0]})
+                claims = _claim(cursor, free, per_destination, capacity) if capacity else ()
+                cursor.execute(_NEXT)
                 [(now, next_due_at)] = cursor.fetchall()
             return Turn(now, claims, next_due_at, superseded)
         except Exception:
@@ -99,9 +97,11 @@ class Store:
         return self._connection
 
 
-def _claim(row: tuple[Any, ...]) -> Claim:
-    fields = dict(zip(Claim.__dataclass_fields__, row, strict=True))
-    return Claim(**{**fields, "body": bytes(fields["body"])})
+def _claim(cursor: Any, free: Mapping[str, int], per_destination: int, capacity: int) -> tuple[Claim, ...]:
+    limits = {"names": list(free), "limits": list(free.values()), "limit": per_destination}
+    cursor.execute(_CLAIM, {**limits, "capacity": capacity, "lease_s": LEASE_S})
+    found = (dict(zip(Claim.__dataclass_fields__, row, strict=True)) for row in cursor.fetchall())
+    return tuple(Claim(**{**fields, "body": bytes(fields["body"])}) for fields in found)
 
 
 def _record(cursor: Any, results: Sequence[Recorded]) -> tuple[str, ...]:
@@ -167,11 +167,9 @@ FROM fair WHERE d.delivery_id = fair.delivery_id
 RETURNING d.delivery_id, d.tenant, d.destination, d.url, d.method, d.headers, d.secret, d.body, d.attempts,
     d.created_at, d.next_attempt_at
 """
-# Destinations without room are left out: their next completion wakes the dispatcher.
+# What is due already and was not claimed waits for room, and the end of an attempt makes room.
 _NEXT = """
-SELECT clock_timestamp(), min(next_attempt_at)
-FROM notifier.destination CROSS JOIN LATERAL (
+SELECT clock_timestamp(), (
     SELECT next_attempt_at FROM notifier.delivery
-    WHERE state = 'pending' AND destination = name ORDER BY next_attempt_at LIMIT 1) AS first
-WHERE name IS NOT NULL AND name <> ALL (%(full)s::text[])
+    WHERE state = 'pending' AND next_attempt_at > now() ORDER BY next_attempt_at LIMIT 1)
 """

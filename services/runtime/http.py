@@ -27,8 +27,8 @@ from services.runtime.addresses import Network, is_allowed
 
 KEPT_BYTES = 4096
 CONNECT_TIMEOUT_S = 5.0
-# Below the idle timeout of common servers (5 s), so that a request rarely meets a connection being closed.
-KEEPALIVE_S = 2.0
+# Below the idle timeout of common servers (2 to 5 s), so that a request rarely meets one being closed.
+KEEPALIVE_S = 1.0
 # Name look-ups block a thread each; a slow name server must not starve the other receivers.
 LOOKUP_THREADS = 16
 
@@ -86,8 +86,9 @@ class Client:
         )
 
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """One request, no retry, done or failed within the timeout. Raises Refused or another SendError.
+        """One request, done or failed within the timeout. Raises Refused or another SendError.
 
+        A PUT may reach the receiver twice, when a kept connection turns out to be closed.
         An answer whose body never ends, or comes too slowly, is still an answer: `whole` is False then.
         """
         target = self._checked(url)

@@ -13,7 +13,7 @@ branch_labels = None
 depends_on = None
 
 # A claim moves next_attempt_at to the end of its lease: a claimed delivery and a waiting one look the same to
-# everybody, one index serves both, and the lease's instant is the fence of the attempt's result.
+# everybody, the same indexes serve both, and the lease's instant is the fence of the attempt's result.
 DELIVERY = """
     CREATE TABLE notifier.delivery (
         delivery_id text PRIMARY KEY,
@@ -38,6 +38,7 @@ DELIVERY = """
         last_error text
     ) WITH (fillfactor = 80);
     CREATE INDEX delivery_due ON notifier.delivery (destination, next_attempt_at) WHERE state = 'pending';
+    CREATE INDEX delivery_next ON notifier.delivery (next_attempt_at) WHERE state = 'pending';
     CREATE INDEX delivery_of_execution ON notifier.delivery (execution_id, sequence);
 """
 
