@@ -1,39 +1,22 @@
 """The worker as a real process on a real broker; the test plays the manager."""
 
-import os
 import signal
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import psycopg2
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from services.cli.dev.folder import free_port
-from services.contracts import envelope
-from services.contracts.commands import StepOutcome, StepReport, StepRequested
-from services.runtime import kafka
-from services.runtime.kafka import Publisher
+from services.contracts.commands import StepReport, StepRequested
 from services.runtime.schemas import codec
 from tests import exporting
 from tests.exporting import AT
 from tests.stack import OwnStack, own_stack
 from tests.waiting import until
+from tests.working import REJOIN_S, Gate, Manager, Read, Workers, committed, slow_source
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
-
-GROUP = "millstream-worker"
-WORDS = ("progressed", "completed")
-REJOIN_S = 30
-
-_number = count(1)
 
 
 @pytest.fixture(scope="module")
@@ -43,97 +26,6 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
         yield stack
 
 
-@dataclass
-class Read:
-    """A record of a topic as the manager or an operator reads it."""
-
-    value: bytes
-    headers: dict[str, bytes]
-
-
-@dataclass
-class Manager:
-    """Dispatches attempts and reads what workers say about them."""
-
-    stack: OwnStack
-    records: dict[str, list[Read]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._publisher = Publisher(self.stack.kafka, "tests-manager")
-        config = kafka.consumer_config(self.stack.kafka, "tests-manager", "tests-manager")
-        self._consumer = Consumer(config)
-        self._consumer.assign(
-            [
-                *(
-                    TopicPartition(f"step.{word}", index, OFFSET_BEGINNING)
-                    for word in WORDS
-                    for index in range(12)
-                ),
-                TopicPartition("step.requested.dlq", 0, OFFSET_BEGINNING),
-            ]
-        )
-
-    def close(self) -> None:
-        self._consumer.close()
-        assert self._publisher.close(10) == 0
-
-    def request(self, kind: str = "NOOP", parameters: Any = None) -> StepRequested:
-        number = next(_number)
-        return StepRequested(
-            attempt_id=f"{number:040x}",
-            execution_id=f"{number + 0xE000:040x}",
-            tenant="acme",
-            step="step",
-            kind=kind,
-            attempt=1,
-            parameters=parameters or {},
-            timeout_s=600,
-            requested_at=AT,
-        )
-
-    def dispatch(self, *requests: StepRequested) -> None:
-        futures = []
-        for request in requests:
-            record = envelope.command(request, codec().encode(request))
-            futures.append(self._publisher.publish(record.topic, record.key, record.value, record.headers))
-        for future in futures:
-            future.result(30)
-
-    def send(self, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
-        self._publisher.publish("step.requested", b"some key", value, headers).result(30)
-
-    def read(self) -> None:
-        while (message := self._consumer.poll(0.05)) is not None:
-            if message.error() is None:
-                headers: Any = message.headers() or []
-                read = Read(message.value() or b"", dict(headers))
-                self.records.setdefault(message.topic() or "", []).append(read)
-
-    def outcomes(self, request: StepRequested) -> list[StepOutcome]:
-        self.read()
-        read = self.records.get("step.completed", [])
-        decoded = [codec().decode("step.completed", record.value) for record in read]
-        return [
-            outcome
-            for outcome in decoded
-            if isinstance(outcome, StepOutcome) and outcome.attempt_id == request.attempt_id
-        ]
-
-    def reports(self, request: StepRequested, kind: str) -> list[StepReport]:
-        self.read()
-        read = self.records.get("step.progressed", [])
-        decoded = [codec().decode("step.progressed", record.value) for record in read]
-        return [
-            report
-            for report in decoded
-            if isinstance(report, StepReport)
-            and (report.attempt_id, report.kind) == (request.attempt_id, kind)
-        ]
-
-    def outcome(self, request: StepRequested, timeout_s: float = 30) -> StepOutcome:
-        return until(lambda: self.outcomes(request), timeout_s, f"the outcome of {request.attempt_id}")[0]
-
-
 @pytest.fixture
 def manager(own: OwnStack) -> Iterator[Manager]:
     manager = Manager(own)
@@ -141,111 +33,11 @@ def manager(own: OwnStack) -> Iterator[Manager]:
     manager.close()
 
 
-@dataclass
-class Workers:
-    """Starts worker processes and ends those still running."""
-
-    stack: OwnStack
-    folder: Path
-    source_url: str
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    def start(self, **settings: str) -> tuple[subprocess.Popen[bytes], Callable[[], bool]]:
-        """A worker, and a question for its readiness."""
-        port = free_port(0, set())
-        environment = {
-            "PATH": os.environ["PATH"],
-            "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap,
-            "MILLSTREAM_BLOBS__URL": f"file://{self.folder}/blobs",
-            "MILLSTREAM_SOURCES__MAIN": self.source_url,
-            "MILLSTREAM_HEALTH__PORT": str(port),
-            **settings,
-        }
-        with (self.folder / "worker.log").open("ab") as log:
-            command = [sys.executable, "-m", "services.executor", "worker"]
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        self.processes.append(process)
-
-        def ready() -> bool:
-            assert process.poll() is None, (self.folder / "worker.log").read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
-                    return bool(answer.status == 200)
-            except URLError:
-                return False
-
-        return process, ready
-
-    def started(self, **settings: str) -> subprocess.Popen[bytes]:
-        """A worker that is ready."""
-        process, ready = self.start(**settings)
-        until(ready, REJOIN_S, "a ready worker")
-        return process
-
-    def log(self) -> str:
-        return (self.folder / "worker.log").read_text()
-
-
 @pytest.fixture
 def workers(own: OwnStack, tmp_path: Path) -> Iterator[Workers]:
     workers = Workers(own, tmp_path, own.fresh_database())
     yield workers
-    for process in workers.processes:
-        process.terminate()  # it leaves the group: the next test need not wait for a session to expire
-    for process in workers.processes:
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def committed(stack: OwnStack) -> int:
-    """How many records of the queue the group has settled."""
-    consumer = Consumer(kafka.consumer_config(stack.kafka, "tests-offsets", GROUP))
-    try:
-        partitions = [TopicPartition("step.requested", index) for index in range(12)]
-        return sum(max(partition.offset, 0) for partition in consumer.committed(partitions, timeout=10))
-    finally:
-        consumer.close()
-
-
-SLOW = """
-CREATE FUNCTION public.wait() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
-    WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.05); END LOOP;
-    RETURN 1;
-END $$;
-CREATE VIEW public.slow AS SELECT public.wait() AS id;
-"""
-
-
-def slow_source(workers: Workers) -> dict[str, Any]:
-    """The parameters of an export that runs until the gate is open."""
-    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
-        cursor.execute(SLOW)
-    connection.close()
-    dataset = {"source": "main", "table": "public.slow", "columns": [{"name": "id", "type": "integer"}]}
-    parameters: dict[str, Any] = exporting.step(dataset).parameters
-    return parameters
-
-
-@dataclass
-class Gate:
-    """While closed, exports of the slow source wait."""
-
-    connection: Any
-
-    def open(self) -> None:
-        with self.connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(1)")
-
-    def waiting(self) -> int:
-        with self.connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY%'"
-                " AND datname = current_database()"
-            )
-            return int(cursor.fetchone()[0])
+    workers.end()
 
 
 @pytest.fixture
@@ -421,6 +213,20 @@ def test_sigterm_lets_running_steps_end_and_takes_no_more(
     assert manager.outcome(later).outcome == "done"
 
 
+def test_workers_that_come_and_go_lose_nothing(manager: Manager, workers: Workers) -> None:
+    first = workers.started()
+    requests = [manager.request() for _ in range(150)]
+    manager.dispatch(*requests[:50])
+    second = workers.started()
+    manager.dispatch(*requests[50:100])
+    first.send_signal(signal.SIGTERM)
+    manager.dispatch(*requests[100:])
+    assert first.wait(REJOIN_S) == 0
+    for request in requests:
+        assert manager.outcome(request).outcome == "done"
+    assert second.poll() is None
+
+
 @pytest.mark.parametrize("point", ["worker.claim", "worker.outcome", "worker.outcome.acknowledged"])
 def test_a_noop_survives_a_kill(manager: Manager, workers: Workers, point: str) -> None:
     mark = workers.folder / "mark"
@@ -458,17 +264,19 @@ def test_a_kill_in_the_middle_of_an_export_shows_no_file(
     assert [*(workers.folder / "blobs").glob("executions/**/*.csv")] == []
 
 
-def test_an_outcome_waits_for_a_broker_that_is_away(manager: Manager, workers: Workers, gate: Gate) -> None:
+def test_an_outcome_waits_for_a_broker_that_is_away(
+    own: OwnStack, manager: Manager, workers: Workers, gate: Gate
+) -> None:
     request = manager.request("EXPORT", slow_source(workers))
     manager.dispatch(request)
     process, ready = workers.start()
     until(lambda: gate.waiting() == 1, REJOIN_S, "a running step")
-    manager.stack.broker.kill()
+    own.broker.kill()
     gate.open()
     blobs = workers.folder / "blobs"
     until(lambda: [*blobs.glob("executions/**/manifest.json")], 10, "the finished files")
     until(lambda: not ready(), 20, "a worker that says it is not ready")
-    manager.stack.broker.start()
+    own.broker.start()
     assert manager.outcome(request, 60).outcome == "done"
     until(ready, REJOIN_S, "a ready worker")
     following = manager.request()
