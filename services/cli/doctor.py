@@ -46,7 +46,7 @@ class Patient:
     @property
     def dev(self) -> str:
         """The command that starts this stack."""
-        given = "" if self.folder.root == DEFAULT_DATA.absolute() else f" --data {self.folder.root}"
+        given = "" if self.folder.root == DEFAULT_DATA.resolve() else f" --data {self.folder.root}"
         return f"millstream dev{given}"
 
     @property

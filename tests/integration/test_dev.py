@@ -176,6 +176,21 @@ def test_servers_of_the_user(tmp_path: Path) -> None:
         assert servers.postgres.is_running()
 
 
+def test_doctor_names_missing_programs(tmp_path: Path) -> None:
+    nowhere = str(tmp_path)
+    result = _millstream("doctor", "--data", str(tmp_path / "data"), PATH=nowhere, XDG_CACHE_HOME=nowhere)
+    assert result.returncode == 1
+    for line in (
+        "java: expected version 17 or newer on the PATH, found none",
+        "mend: apt install openjdk-17-jre-headless",
+        "mvn: expected Maven on the PATH, found none",
+        "Kafka's jars: expected in ",
+        "millstream dev: expected to run, found that it does not",
+        f"mend: millstream dev --data {tmp_path}/data",
+    ):
+        assert line in result.stdout
+
+
 def test_a_wrong_setting_stops_everything_before_it_starts(tmp_path: Path) -> None:
     result = _millstream("dev", "--data", str(tmp_path), MILLSTREAM_WORKER__LANE="3")
     assert result.returncode == 1

@@ -30,7 +30,7 @@ class Broker:
     """Start, stop and kill; the same folder and ports find the same data again."""
 
     def __init__(self, folder: Path, jars: Path, log: Path, port: int, controller_port: int) -> None:
-        self.folder = folder
+        self.folder = folder.resolve()  # the same in whatever way it is named
         self.bootstrap = f"127.0.0.1:{port}"
         self.pid: int | None = None
         self._jars = jars

@@ -1,6 +1,7 @@
 """The command `millstream dev`."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ def dev(data: DataFolder = DEFAULT_DATA) -> None:
     servers of your own instead.
     """
     stop = signals.install()
+    signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))  # a closed terminal drains as well
     folder = Folder(data)
     try:
         folder.create()

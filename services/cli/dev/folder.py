@@ -75,7 +75,7 @@ class Folder:
     """The files under one data folder."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+        self.root = root.resolve()
         self.secrets = self.root / "secrets"
         self.logs = self.root / "logs"
         self.blobs = self.root / "blobs"

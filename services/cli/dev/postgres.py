@@ -42,9 +42,9 @@ class Postgres:
 
     def __init__(self, folder: Path, log: Path, port: int, password: str, *, durable: bool = True) -> None:
         """`durable` False gives up survival of a power cut (never of kill -9), which tests do not need."""
-        self.folder = folder
+        self.folder = folder.resolve()  # the same in whatever way it is named
         self.pid: int | None = None
-        self._data = folder / "data"
+        self._data = self.folder / "data"
         self._log = log
         self._port = port
         self._password = password

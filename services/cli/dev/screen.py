@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -12,7 +12,8 @@ _one_line_at_a_time = threading.Lock()
 
 def line(text: str, colour: str | None = None) -> None:
     """One line, at once."""
-    with _one_line_at_a_time:
+    # a reader that went away (`| head`, a closed terminal) must not cut the drain short
+    with _one_line_at_a_time, suppress(OSError):
         typer.secho(text, fg=colour)
 
 
