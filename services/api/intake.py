@@ -136,6 +136,10 @@ class Intake:
         except psycopg2.Error as error:
             self._fail(group, error)
             return
+        except Exception as error:
+            for item in group:
+                item.future.set_exception(error)
+            raise
         for item, answer in zip(group, stored, strict=True):
             item.future.set_result(answer)
 

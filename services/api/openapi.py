@@ -37,7 +37,11 @@ _COUNTS = {"files": _COUNT, "rows": _COUNT, "bytes": _COUNT}
 _CALLBACK = _object(
     {
         "events": _list(_TEXT),
-        "url": {"type": "string", "format": "uri"},
+        "url": {
+            "type": "string",
+            "format": "uri",
+            "description": "kept and shown as sent: credentials belong into headers, which are sealed",
+        },
         "method": {"enum": list(METHODS)},
         "headers": {"type": "object", "additionalProperties": _TEXT, "description": "sealed before storing"},
         "secret": {"type": "string", "description": "whsec_...; signs by Standard Webhooks; sealed"},
@@ -55,7 +59,7 @@ _SUBMISSION = _object(
         "callback": _ref("Callback"),
         "callbacks": _list(_ref("Callback")),
         "tag": _TEXT,
-        "actions": _list(_ANY),
+        "actions": {**_list(_ANY), "description": "kept as sent: put no secret here"},
         "headers": {"type": "object", "additionalProperties": _TEXT, "description": "sealed before storing"},
     },
     ("jobType",),

@@ -47,7 +47,9 @@ OLDEST_S = Gauge("millstream_outbox_oldest_age_seconds", "Age of the oldest row"
 
 
 @dataclass(frozen=True, slots=True)
-class _Claimed:
+class Claimed:
+    """A row that this relay has locked."""
+
     id: int
     record: Outgoing
 
@@ -127,7 +129,7 @@ class Relay:
             pass  # a full pipe wakes as well
 
     def close(self, timeout_s: float) -> None:
-        """Publish what is left for at most `timeout_s`, and stop; rows that remain wait for the next start."""
+        """Publish what is left, for at most `timeout_s`, and stop; other rows wait for the next start."""
         self._give_up_at = time.monotonic() + timeout_s
         self.wake()
         self._thread.join(timeout_s + 1.0)
@@ -142,6 +144,7 @@ class Relay:
                 continue
             try:
                 self._serve(connection)
+                return
             except psycopg2.Error as error:
                 if classify(error) is not Failure.BACKPRESSURE:
                     raise
@@ -151,6 +154,7 @@ class Relay:
                 connection.close()
 
     def _serve(self, connection: Connection) -> None:
+        """Until closing and there is nothing left, or no time."""
         with connection.cursor() as cursor:
             cursor.execute(sql.SQL("LISTEN {}").format(self._channel))
         connection.commit()
@@ -178,7 +182,7 @@ class Relay:
             crash.reach("outbox.claimed")
             done = self._produce(rows)
             crash.reach("outbox.produced")
-            gone = _prefix_per_key(rows, done) if serial else [r for r in rows if r.id in done]
+            gone = prefix_per_key(rows, done) if serial else [r for r in rows if r.id in done]
             query = sql.SQL("DELETE FROM {}.outbox WHERE id = ANY(%s)").format(self._schema)
             cursor.execute(query, ([row.id for row in gone],))
         for row in gone:
@@ -189,18 +193,18 @@ class Relay:
         cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (self._lock_name,))
         return bool(cursor.fetchone()[0])
 
-    def _claim(self, cursor: Any, serial: bool) -> list[_Claimed]:
+    def _claim(self, cursor: Any, serial: bool) -> list[Claimed]:
         query = sql.SQL(
             "SELECT id, topic, key, value, headers FROM {}.outbox WHERE (topic = ANY(%s)) = %s"
             " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
         )
         cursor.execute(query.format(self._schema), (self._serial, serial, BATCH))
         return [
-            _Claimed(id, Outgoing(topic, _bytes(key), _bytes(value), _headers(headers)))
+            Claimed(id, Outgoing(topic, _bytes(key), _bytes(value), _headers(headers)))
             for id, topic, key, value, headers in cursor.fetchall()
         ]
 
-    def _produce(self, rows: Sequence[_Claimed]) -> set[int]:
+    def _produce(self, rows: Sequence[Claimed]) -> set[int]:
         """The ids of the rows that the broker acknowledged."""
         asked: list[tuple[int, Future[Delivered]]] = []
         for row in rows:
@@ -257,7 +261,7 @@ class Relay:
         return self._give_up_at is not None and time.monotonic() >= self._give_up_at
 
 
-def _prefix_per_key(rows: Sequence[_Claimed], done: set[int]) -> list[_Claimed]:
+def prefix_per_key(rows: Sequence[Claimed], done: set[int]) -> list[Claimed]:
     """The acknowledged rows before which no row of the same key is missing."""
     stuck: set[tuple[str, bytes | None]] = set()
     gone = []
