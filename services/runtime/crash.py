@@ -1,8 +1,9 @@
 """Crash points: named places in the code at which a fault test kills the process for real.
 
-`reach("claim.published")` does nothing unless `arm` was given that name (MILLSTREAM_CRASH__POINT). Then the
-process appends the name to the mark file (MILLSTREAM_CRASH__MARK) and sends itself SIGKILL. A process that
-finds its point in the mark file goes on: each point kills once, however often the supervisor restarts.
+`reach("claim.published")` does nothing unless `arm` was given that name (MILLSTREAM_CRASH__POINT, one name or
+several with commas between). Then the process appends the name to the mark file (MILLSTREAM_CRASH__MARK) and
+sends itself SIGKILL. A process that finds its point in the mark file goes on: each point kills once, however
+often the supervisor restarts.
 """
 
 import os
@@ -11,19 +12,19 @@ from pathlib import Path
 
 from services.runtime.settings import Crash
 
-_point: str | None = None
+_points: frozenset[str] = frozenset()
 _mark: Path | None = None
 
 
 def arm(settings: Crash) -> None:
-    """Set the point for this process; `__main__` calls it once, with settings that are usually empty."""
-    global _point, _mark
-    _point, _mark = settings.point, settings.mark
+    """Set the points for this process; `__main__` calls it once, with settings that are usually empty."""
+    global _points, _mark
+    _points, _mark = frozenset((settings.point or "").split(",")), settings.mark
 
 
 def reach(point: str) -> None:
     """Say that the code has come to `point`; does not return when the point is armed and still unmarked."""
-    if _point is None or _point != point or _mark is None:
+    if point not in _points or _mark is None:
         return
     descriptor = os.open(_mark, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
