@@ -1,5 +1,6 @@
 """How every process talks to the broker: one producer, consumer and admin configuration, and `Publisher`."""
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -10,10 +11,11 @@ from confluent_kafka.admin import AdminClient
 
 from services.runtime.settings import Kafka
 
-Config = dict[str, str | int | float | bool]
+Config = dict[str, str | int | float | bool | logging.Logger]
 Headers = Sequence[tuple[str, bytes]]
 
 POLL_S = 0.1
+LOGGER = logging.getLogger("librdkafka")  # its lines would otherwise go to stderr, past our log
 REQUEST_TIMEOUT_S = 10.0
 
 
@@ -51,6 +53,8 @@ def producer_config(settings: Kafka, client_id: str) -> Config:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": client_id,
+        "logger": LOGGER,
+        "log.connection.close": False,
         "enable.idempotence": True,
         "acks": "all",
         "partitioner": "murmur2_random",
@@ -77,6 +81,8 @@ def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
     return {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": client_id,
+        "logger": LOGGER,
+        "log.connection.close": False,
         "group.id": group_id,
         "group.protocol": "classic",
         "partition.assignment.strategy": "range",
@@ -95,9 +101,8 @@ def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
 
 def admin(settings: Kafka, client_id: str) -> AdminClient:
     """An admin client; connects lazily, so a broker that is away shows at the first call."""
-    return AdminClient(
-        {"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id, "log_level": 5}
-    )
+    config: Config = {"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id}
+    return AdminClient(config | {"logger": LOGGER})  # type: ignore[arg-type]  # the stubs forget `logger`
 
 
 def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, TopicFacts]:
@@ -122,7 +127,9 @@ class Publisher:
     """A producer, one thread that serves its callbacks, and a future per record; safe from any thread."""
 
     def __init__(self, settings: Kafka, client_id: str) -> None:
-        self._producer = Producer(producer_config(settings, client_id))
+        self._config = producer_config(settings, client_id)
+        self._producer = Producer(self._config)
+        self._renewing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="publisher", daemon=True)
         self._thread.start()
@@ -155,8 +162,9 @@ class Publisher:
             else:
                 future.set_exception(PublishFailed(f"{topic}: {error.str()}"))
 
+        producer = self._producer
         try:
-            self._producer.produce(
+            producer.produce(
                 topic,
                 value=value,
                 key=key,
@@ -168,7 +176,20 @@ class Publisher:
             raise ProducerFull(
                 "the queue of unsent records is full; try again when the broker answers"
             ) from None
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                raise
+            self._renew(producer)
+            future.set_exception(PublishFailed(f"{topic}: {error.args[0].str()}"))
         return future
+
+    def _renew(self, failed: Producer) -> None:
+        """A producer in a fatal state takes nothing any more; what it holds is answered as failed."""
+        with self._renewing:
+            if self._producer is failed:
+                self._producer = Producer(self._config)
+                failed.purge()
+                failed.flush(1.0)
 
     def flush(self, timeout_s: float) -> int:
         """Wait until every queued record has its answer; returns how many have none after `timeout_s`."""

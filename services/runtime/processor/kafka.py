@@ -34,6 +34,7 @@ class KafkaLog:
         self._reached: dict[Spot, int] = {}
         self._lost: set[Spot] = set()
         self._refused: list[str] = []
+        self._fatal: KafkaError | None = None
 
     def join(self, topics: Sequence[str]) -> None:
         """Subscribe; nothing is read before `read_from`."""
@@ -126,13 +127,15 @@ class KafkaLog:
                 except BufferError:
                     self._producer.poll(0.1)
                 except KafkaException as error:
-                    self._refused.append(str(error))
+                    self._refuse(error.args[0])
                     break
         self._producer.poll(0)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait for acknowledgements."""
         left = self._producer.flush(timeout_s)
+        if self._fatal is not None:
+            raise KafkaException(self._fatal)
         if left:
             return False
         if self._refused:
@@ -172,9 +175,15 @@ class KafkaLog:
         self._reading = self._assigned = frozenset()
         self._generation += 1
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
-            self._refused.append(f"{message.topic()}: {error.str()}")
+            self._refuse(error)
+
+    def _refuse(self, error: KafkaError) -> None:
+        """A producer in a fatal state acknowledges nothing any more: only a new process helps."""
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            self._fatal = error
+        self._refused.append(error.str())
 
     def _input(self, message: Message) -> Input | None:
         topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
