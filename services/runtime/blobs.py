@@ -5,6 +5,7 @@ beginning with a dot. A file is visible under its key only when its writer was f
 process leaves behind is never seen by a reader.
 """
 
+import fcntl
 import os
 import re
 import tempfile
@@ -23,6 +24,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 8 << 20
 KEY_BYTES_MAX = 1024
+ABANDONED_S = 60
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*")
 _UNFINISHED = ".unfinished"
 
@@ -170,6 +172,7 @@ class FolderBlobs(ObjectBlobs):
             (folder / _UNFINISHED).mkdir(parents=True, exist_ok=True, mode=0o700)
             self._folder = folder.resolve(strict=True)
             super().__init__(LocalStore(self._folder))
+            self._sweep()
 
     def create(self, key: str) -> Writer:
         """See Blobs; a second writer of the same key learns of the first at `finish` at the latest."""
@@ -183,6 +186,20 @@ class FolderBlobs(ObjectBlobs):
         if path.resolve() != path:
             raise BlobMissing(f"{key}: a link stands in its place")
         return super().size(key)
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left: files that nobody has locked any more. The folder's own clock
+        tells which are old enough not to be on their way to their lock."""
+        with tempfile.NamedTemporaryFile(dir=self._folder / _UNFINISHED) as now:
+            before = os.fstat(now.fileno()).st_mtime - ABANDONED_S
+            for path in (self._folder / _UNFINISHED).iterdir():
+                try:
+                    with path.open("rb") as file:
+                        if os.fstat(file.fileno()).st_mtime < before:
+                            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                            path.unlink()
+                except (BlockingIOError, FileNotFoundError):  # its writer lives, or has just finished
+                    continue
 
 
 def checked(key: str) -> str:
@@ -200,6 +217,7 @@ class _FolderWriter:
             descriptor, name = tempfile.mkstemp(dir=folder / _UNFINISHED)
         self._temporary = Path(name)
         self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=CHUNK_BYTES)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # gone with the process, however it ends
 
     def write(self, data: bytes) -> int:
         with _told(self._target.name):

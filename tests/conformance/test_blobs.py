@@ -1,5 +1,6 @@
 """One suite over every body of the blob store."""
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,22 @@ def test_the_folder_holds_nothing_unfinished_after_an_abandoned_file(tmp_path: P
     with store.create(KEY) as writer:
         writer.write(b"x")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_a_killed_writer_left_is_swept_and_no_other_file(tmp_path: Path) -> None:
+    with blobs.connect(f"file://{tmp_path}").create(KEY) as writer:
+        left, fresh = tmp_path / ".unfinished/left", tmp_path / ".unfinished/fresh"
+        for path in (left, fresh):
+            path.write_bytes(b"half a file")
+        for path in (tmp_path / ".unfinished").iterdir():
+            if path != fresh:
+                os.utime(path, (0, 0))
+        blobs.connect(f"file://{tmp_path}")
+        assert not left.exists()
+        assert fresh.exists()
+        writer.write(b"whole")
+        writer.finish()
+    assert get(blobs.connect(f"file://{tmp_path}"), KEY) == b"whole"
 
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
