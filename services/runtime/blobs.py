@@ -1,6 +1,6 @@
 """The blob store: finished files under keys that are written once and never change.
 
-A key is `executions/<tenant>/<execution>/<step>/<attempt>-<take>/<file>`: segments of A-Z a-z 0-9 . _ -, none
+A key is `executions/<tenant>/<execution>/<step>/<attempt>-<take>/<file>`: segments of A-Z a-z 0-9 . _ @ -, none
 beginning with a dot. A file is visible under its key only when its writer was finished; what a killed
 process leaves behind is never seen by a reader.
 """
@@ -25,7 +25,8 @@ CHUNK_BYTES = 1 << 20
 PART_BYTES = 8 << 20
 KEY_BYTES_MAX = 1024
 ABANDONED_S = 60
-_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*")
+_SEGMENT = r"[A-Za-z0-9_@-][A-Za-z0-9._@-]{0,254}"
+_KEY = re.compile(f"{_SEGMENT}(/{_SEGMENT})*")
 _UNFINISHED = ".unfinished"
 
 
@@ -205,7 +206,7 @@ class FolderBlobs(ObjectBlobs):
 def checked(key: str) -> str:
     """The key itself. Raises ValueError unless it is a key as this module describes them."""
     if not key.isascii() or len(key) > KEY_BYTES_MAX or not _KEY.fullmatch(key):
-        raise ValueError(f"expected a blob key of segments of A-Z a-z 0-9 . _ -, found {key[:200]!r}")
+        raise ValueError(f"expected a blob key of segments of A-Z a-z 0-9 . _ @ -, found {key[:200]!r}")
     return key
 
 

@@ -10,7 +10,7 @@ import pytest
 from services.runtime import blobs
 from services.runtime.blobs import BlobExists, BlobInfo, BlobMissing, Blobs, BlobsUnavailable
 
-KEY = "executions/acme/0a1b/export/00000000-11111111/reports-UA.csv"
+KEY = "executions/team@acme/0a1b/export/00000000-11111111/reports-UA.csv"
 LARGE = bytes(range(256)) * (80 * 1024)  # 20 MiB: beyond what a writer keeps in memory
 
 
@@ -38,7 +38,7 @@ def test_a_finished_file_is_read_as_written(store: Blobs, content: bytes) -> Non
     assert store.exists(KEY)
     assert store.size(KEY) == len(content)
     assert get(store, KEY) == content
-    assert [*store.list("executions/acme")] == [BlobInfo(KEY, len(content))]
+    assert [*store.list("executions/team@acme")] == [BlobInfo(KEY, len(content))]
 
 
 def test_a_large_file_comes_in_small_pieces(store: Blobs) -> None:
@@ -102,7 +102,7 @@ def test_of_two_writers_of_one_key_one_wins(store: Blobs) -> None:
 
 def test_what_is_missing_is_told(store: Blobs) -> None:
     assert not store.exists(KEY)
-    assert [*store.list("executions/acme")] == []
+    assert [*store.list("executions/team@acme")] == []
     for attempt in (lambda: store.size(KEY), lambda: store.read(KEY)):
         with pytest.raises(BlobMissing):
             attempt()
