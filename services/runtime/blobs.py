@@ -1,7 +1,7 @@
 """The blob store: finished files under keys that are written once and never change.
 
-A key is `executions/<tenant>/<execution>/<step>/<attempt>-<take>/<file>`: segments of A-Z a-z 0-9 . _ @ -, none
-beginning with a dot. A file is visible under its key only when its writer was finished; what a killed
+A key is `executions/<tenant>/<execution>/<step>/<attempt>-<take>/<file>`: segments of A-Z a-z 0-9 . _ @ -,
+none beginning with a dot. A file is visible under its key only when its writer was finished; what a killed
 process leaves behind is never seen by a reader.
 """
 

@@ -32,6 +32,7 @@ POLL_S = 0.1
 FULL_WAIT_S = 0.25
 STATISTICS_MS = 1000
 LIVE_S = 60.0
+STOP_PATIENCE_S = 5.0
 FRESH_S = 10.0
 ERROR_CHARS_MAX = 2000
 DEAD_LETTER_BYTES_MAX = 990_000
@@ -140,8 +141,10 @@ class Taking:
             self._lanes.start(take)
 
     def _giving_up(self) -> bool:
+        """A claim that is on its way when we are asked to stop still gets its answer: a claim that nobody
+        follows up would hold the attempt for a whole lease."""
         self._moved_at = time.monotonic()
-        return self._stop.is_set()
+        return self._stop.is_set() and self._moved_at - self._turned_at > STOP_PATIENCE_S
 
     def _commit(self, messages: list[Message]) -> None:
         """Every record up to these is settled, for they were polled in order and all claims are in."""
