@@ -55,13 +55,16 @@ def serve() -> int:
     loop = run.processor(Matcher(codec()), chosen.kafka, chosen.database, write_rows=write_rows)
     matcher = _Matching(loop, stop)
     matcher.start()
+    crashed = False
     try:
         asyncio.run(_dispatch(chosen, loop, stop))
-    finally:
-        stop.set()
-        matcher.join()
+    except Exception:
+        log.exception("dispatcher_crashed")
+        crashed = True
+    stop.set()
+    matcher.join()
     log.info("stopped")
-    return 1 if matcher.crashed else 0
+    return 1 if crashed or matcher.crashed else 0
 
 
 class _Matching(threading.Thread):

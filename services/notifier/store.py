@@ -10,7 +10,7 @@ from psycopg2.extras import execute_values
 from services.runtime import database
 
 STATEMENT_TIMEOUT_MS = 10_000
-LEASE_S = 25
+LEASE_S = 20
 """Longer than any attempt with its record; a dead dispatcher's deliveries go out again after this."""
 
 

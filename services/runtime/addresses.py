@@ -5,7 +5,7 @@ IPv4-compatible and multicast addresses as global, and 64:ff9b::a9fe:a9fe is a m
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -67,8 +67,3 @@ def is_allowed(text: str, allow: Sequence[Network]) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in BLOCKED_V4)
     return not any(address in network for network in BLOCKED_V6)
-
-
-def networks(*texts: str) -> tuple[Network, ...]:
-    """CIDRs as networks."""
-    return tuple(ip_network(text) for text in texts)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -20,7 +21,6 @@ from services.notifier.matcher import CHANNEL
 from services.notifier.sender import Sender
 from services.notifier.store import Store
 from services.runtime import entropy, sealing
-from services.runtime.addresses import networks
 from services.runtime.http import KEPT_BYTES, Client
 from tests.integration.owed import SEALER, SECRET, TOKEN, Database, callback, deliveries, facts
 from tests.receiver import BOMB, Answer, Receiver, drip, echo, flood, hang, receiving, reset, status
@@ -55,7 +55,7 @@ async def dispatching(
     sealer: sealing.Sealer = SEALER,
 ) -> AsyncIterator[Dispatcher]:
     """A dispatcher as __main__ puts it together."""
-    client = Client(networks(*allow), "Millstream/test", timeout_s)
+    client = Client([ip_network(text) for text in allow], "Millstream/test", timeout_s)
     dispatcher = Dispatcher(Store(database.url), Sender(client, sealer), limits)
     listening = asyncio.create_task(wakeups.listen(database.url, CHANNEL, dispatcher.wake))
     running = asyncio.create_task(dispatcher.run())

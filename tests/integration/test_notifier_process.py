@@ -253,6 +253,20 @@ async def test_the_database_goes_away_and_comes_back(
     assert len(receiver.at("/slow")) == 1
 
 
+def test_migrate_may_run_again(servers: OwnStack) -> None:
+    url = servers.fresh_database()
+    environment = {"PATH": os.environ["PATH"], "MILLSTREAM_DATABASE_URL": url}
+    for _ in range(2):
+        command = [sys.executable, "-m", "services.notifier", "migrate"]
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert ended.returncode == 0, ended.stderr
+    database = Database(url)
+    assert database.query("SELECT version_num FROM notifier.schema_version") == [{"version_num": "0001"}]
+    database.close()
+
+
 def test_settings_are_refused_all_at_once() -> None:
     environment = {"PATH": os.environ["PATH"], "MILLSTREAM_OUTBOUND__ALLOW": "localhost"}
     command = [sys.executable, "-m", "services.notifier"]

@@ -19,10 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from services.runtime.addresses import is_allowed, networks
+from services.runtime.addresses import Network, is_allowed
 from services.runtime.http import KEPT_BYTES, Client, Refused, Response, SendError
 
-LOOPBACK = networks("127.0.0.0/8")
 PUBLIC_V4, PUBLIC_V6 = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
 
 BLOCKED = [
@@ -35,6 +34,10 @@ BLOCKED = [
     "2002:7f00:1::", "2002:a9fe:a9fe::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1",
     "fec0::1", "ff02::1", "ff0e::1",
 ]  # fmt: skip
+
+
+def networks(*texts: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def answers(*addresses: str) -> Callable[[str, int], Awaitable[Sequence[str]]]:
