@@ -1,0 +1,150 @@
+"""What we asked for and what we were told, kept by the test alone (Jepsen's ok / fail / unknown)."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import httpx
+
+from services.contracts import ids
+from tests import waiting
+from tests.faults.harness import parcels
+
+ROUTE = "POST /v1/executions"
+PATIENCE_S = 120.0
+Told = Literal["ok", "fail", "unknown"]
+EVENTS: tuple[list[str], ...] = (
+    [],
+    ["execution.completed", "execution.failed"],
+    ["TASK"],
+    ["on-execution-complete"],
+)
+
+
+@dataclass(slots=True)
+class Asked:
+    """One request for an execution, under a key of its own."""
+
+    number: int
+    key: str
+    execution_id: str
+    body: dict[str, Any]
+    told: Told = "unknown"
+
+    @property
+    def listeners(self) -> dict[str, list[str]]:
+        """Path of each callback -> the events it asked for."""
+        found = self.body.get("callbacks") or [self.body["callback"]]
+        return {"/" + one["url"].split("/", 3)[3]: one["events"] for one in found}
+
+    @property
+    def depots(self) -> tuple[str, ...]:
+        """The files that must come out."""
+        if self.body["jobType"] != "export":
+            return ()
+        return tuple(self.body["params"].get("batches", parcels.DEPOTS))
+
+    @property
+    def light(self) -> bool:
+        """Whether it filters."""
+        return "filters" in self.body.get("params", {})
+
+
+@dataclass(slots=True)
+class Secrets:
+    """What must never be found anywhere: sent in every callback."""
+
+    canary: str
+    signing: str
+
+
+@dataclass(slots=True)
+class History:
+    """Submits by the public API. `address` gives (API URL, key) as of now: ports may change."""
+
+    address: Callable[[], tuple[str, str]]
+    receiver_url: str
+    secrets: Secrets
+    rng: random.Random
+    prefix: str
+    asked: list[Asked] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    retry_after_missing: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def new(self) -> Asked:
+        """The next request, drawn from the seed."""
+        with self._lock:
+            number = len(self.asked)
+            key = f"{self.prefix}-{number}"
+            asked = Asked(
+                number, key, ids.execution_id("demo", "dev", ROUTE, key), self._body(f"{key}", self.rng)
+            )
+            self.asked.append(asked)
+            return asked
+
+    def submit(self, patient: bool = True) -> Asked:
+        """Ask; a patient caller repeats the same request until it is accepted."""
+        asked = self.new()
+        if patient:
+            waiting.until(lambda: self.once(asked) != "unknown", PATIENCE_S, f"{asked.key} to be accepted")
+        else:
+            self.once(asked)
+        return asked
+
+    def once(self, asked: Asked) -> Told:
+        """One POST."""
+        url, key = self.address()
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": asked.key}
+        try:
+            answer = httpx.post(
+                f"{url}/v1/executions", json=asked.body, headers=headers, timeout=15, trust_env=False
+            )
+        except httpx.HTTPError as error:
+            self.answers[type(error).__name__] += 1
+            return asked.told
+        self.answers[str(answer.status_code)] += 1
+        if answer.status_code == 202:
+            if answer.json()["execution_id"] != asked.execution_id:
+                self.faults.append(f"{asked.key}: the answer names {answer.json()['execution_id']}")
+            asked.told = "ok"
+        elif answer.status_code < 500:
+            asked.told = "fail"
+            self.faults.append(f"{asked.key}: refused with {answer.status_code}: {answer.text[:300]}")
+        elif answer.status_code != 503:
+            self.faults.append(f"{asked.key}: {answer.status_code}: {answer.text[:300]}")
+        elif "retry-after" not in answer.headers:
+            self.retry_after_missing += 1
+        return asked.told
+
+    def accepted(self) -> dict[str, Asked]:
+        """By execution id, those that we were told are accepted."""
+        return {asked.execution_id: asked for asked in [*self.asked] if asked.told == "ok"}
+
+    def known(self) -> dict[str, Asked]:
+        """By execution id, all that may exist."""
+        return {asked.execution_id: asked for asked in [*self.asked] if asked.told != "fail"}
+
+    def _body(self, path: str, rng: random.Random) -> dict[str, Any]:
+        callbacks = [self._callback(f"{path}/{index}", rng) for index in range(rng.choice((1, 1, 2)))]
+        callback = {"callback": callbacks[0]} if len(callbacks) == 1 else {"callbacks": callbacks}
+        if rng.random() < 0.2:
+            return {"jobType": "noop", **callback}
+        params: dict[str, Any] = {}
+        if rng.random() < 0.8:
+            params["batches"] = rng.sample(parcels.DEPOTS, rng.randrange(1, 4))
+        if rng.random() < 0.3:
+            params["filters"] = [{"column": "grams", "op": "lt", "value": parcels.LIGHT_G}]
+        return {"jobType": "export", "dataset": parcels.DATASET_ID, "params": params, **callback}
+
+    def _callback(self, path: str, rng: random.Random) -> dict[str, Any]:
+        return {
+            "url": f"{self.receiver_url}/{path}",
+            "events": rng.choice(EVENTS),
+            "headers": {"x-canary": self.secrets.canary},
+            "secret": self.secrets.signing,
+        }

@@ -1,0 +1,63 @@
+"""The source: a table that nothing in the code names, and what psql itself copies of it."""
+
+import hashlib
+import random
+import subprocess
+from functools import cache
+from typing import Any
+
+from services.cli.dev import postgres
+from tests.exporting import PSQL_ENVIRONMENT, psql_copy
+
+DEPOTS = ("ALTONA", "BERN", "CORK", "DELFT", "ESPOO", "FARO")
+COLUMNS = {
+    "parcel_id": ("integer", "bigint PRIMARY KEY"),
+    "depot": ("string", "text NOT NULL"),
+    "grams": ("integer", "integer NOT NULL"),
+    "price": ("decimal", "numeric(10,2)"),
+    "note": ("string", "text"),
+    "posted_at": ("timestamp", "timestamptz NOT NULL"),
+}
+DATASET_ID = "parcels-by-depot"
+DATASET: dict[str, Any] = {
+    "source": "flights",  # the one source that `millstream dev` provides; the table is ours
+    "table": "public.parcels",
+    "columns": [{"name": name, "type": type_} for name, (type_, _) in COLUMNS.items()],
+    "batch": {"column": "depot", "values": list(DEPOTS)},
+    "filters": ["grams"],
+    "time_column": "posted_at",
+    "order_by": ["parcel_id"],
+    "formats": ["csv"],
+}
+NOTES = ("", '"say ""fragile"""', '"a, b"', '"two\nlines"', "Zoë Łódź 東京", "plain")
+LIGHT_G = 5_000
+"""The filter that some requests carry: grams below this."""
+
+
+def load(url: str, rows: int) -> None:
+    """Create the table and fill it through psql's COPY; the same rows for the same number."""
+    rng = random.Random(rows)
+    lines = [
+        f"{number},{rng.choice(DEPOTS)},{rng.randrange(30_000)},{rng.choice(('', '12.50', '-0.01'))},"
+        f"{rng.choice(NOTES)},2026-{rng.randrange(1, 13):02}-11T0{rng.randrange(10)}:00:00+02\n"
+        for number in range(rows)
+    ]
+    columns = ", ".join(f"{name} {type_}" for name, (_, type_) in COLUMNS.items())
+    _psql(url, f"CREATE TABLE public.parcels ({columns})", b"")
+    _psql(url, "\\copy public.parcels FROM pstdin WITH (FORMAT csv)", "".join(lines).encode())
+
+
+@cache
+def copied(url: str, depot: str, light: bool) -> str:
+    """SHA-256 of psql's own COPY of one depot's rows."""
+    where = f"depot = '{depot}'" + (f" AND grams < {LIGHT_G}" if light else "")
+    query = f"SELECT {', '.join(COLUMNS)} FROM public.parcels WHERE {where} ORDER BY parcel_id"
+    return hashlib.sha256(psql_copy(url, query)).hexdigest()
+
+
+def _psql(url: str, command: str, given: bytes) -> None:
+    words = [str(postgres.binaries() / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
+    done = subprocess.run(
+        [*words, "-c", command], input=given, capture_output=True, check=False, env=PSQL_ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr.decode()

@@ -1,0 +1,129 @@
+"""One data folder with everything around it: receiver, history, watch; and the checks over all of it."""
+
+import base64
+import random
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.runtime import entropy
+from tests import waiting
+from tests.faults.harness import checks, files, parcels
+from tests.faults.harness.history import History, Secrets
+from tests.faults.harness.receiver import Receiver
+from tests.faults.harness.system import System
+from tests.faults.harness.topic import Stories, Story
+from tests.faults.harness.watch import Watch
+
+SETTLE_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the checks of a round found."""
+
+    faults: list[str]
+    stories: Mapping[str, Story]
+    recoveries: list[float]
+    leftovers: int
+    duplicates: int
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """Terminal event -> executions."""
+        ends = [story.end or "none" for story in self.stories.values()]
+        return {end: ends.count(end) for end in sorted({*ends})}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Use `world(...)`."""
+
+    system: System
+    watch: Watch
+    receiver: Receiver
+    history: History
+    rng: random.Random
+
+    def prepare(self, rows: int) -> None:
+        """The source table and its dataset."""
+        parcels.load(self.system.state["source_url"], rows)
+        self.system.put_dataset()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass: the instants of faults are random, no fact is waited for."""
+        threading.Event().wait(seconds)
+
+    def submit_many(self, count: int, spacing_s: float, patient: float = 0.9) -> None:
+        """Ask `count` times at random instants; most callers repeat until accepted, the others do not."""
+        rng = random.Random(self.rng.random())
+        for _ in range(count):
+            self.wait(rng.random() * 2 * spacing_s)
+            self.history.submit(patient=rng.random() < patient)
+
+    @contextmanager
+    def submitting(self, count: int, spacing_s: float) -> Iterator[threading.Thread]:
+        """`submit_many` in a thread; joined at the end, its failure is ours."""
+        problems: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self.submit_many(count, spacing_s)
+            except BaseException as error:
+                problems.append(error)
+
+        thread = threading.Thread(target=run, name="submitting")
+        thread.start()
+        try:
+            yield thread
+        finally:
+            thread.join()
+        if problems:
+            raise problems[0]
+
+    def settle(self) -> None:
+        """Ask again for what we know nothing of, then wait until everything has ended."""
+        for asked in self.history.known().values():
+            if asked.told == "unknown" and self.rng.random() < 0.5:
+                self.history.once(asked)
+        with Stories(self.system.state["kafka_bootstrap"]) as stories:
+
+            def left() -> set[str]:
+                stories.read_on()
+                return stories.unfinished({*self.history.accepted()})
+
+            try:
+                waiting.until(lambda: not left(), SETTLE_TIMEOUT_S, "every execution to end")
+            except AssertionError:
+                pass  # the checks name those that did not
+
+    def check(self) -> Found:
+        """Every invariant, over the whole log read from its start."""
+        state = self.system.state
+        source = state["source_url"]
+        with Stories(state["kafka_bootstrap"]) as reader:
+            reader.read_on()
+            stories = reader.by_id
+        faults = checks.check_stories(stories, self.history)
+        faults += checks.check_api(stories, self.history, self.system.address(), source)
+        faults += checks.check_webhooks(stories, self.history, self.receiver)
+        recoveries, late = checks.recoveries(stories, self.watch)
+        damaged, leftovers = files.check_store(Path(state["data_folder"]) / "blobs", stories, source)
+        return Found(faults + late + damaged, stories, recoveries, leftovers, self.receiver.duplicates())
+
+
+@contextmanager
+def world(folder: Path, seed: int, environ: Mapping[str, str] | None = None) -> Iterator[World]:
+    """A folder without a running system yet; whatever runs at the end is stopped."""
+    rng = random.Random(seed)
+    signing = f"whsec_{base64.b64encode(entropy.token(32)).decode()}"
+    secrets = Secrets(f"canary{entropy.token(16).hex()}", signing)
+    with ExitStack() as stack:
+        receiver = stack.enter_context(Receiver(signing))
+        watch = stack.enter_context(Watch(folder))
+        system = System(folder, watch, environ)
+        stack.callback(system.stop)
+        history = History(system.address, receiver.url, secrets, random.Random(seed + 1), f"s{seed}")
+        yield World(system, watch, receiver, history, rng)
