@@ -1,6 +1,7 @@
 """`python -m services.api` as a process on its own broker and database: outages, drain, projection."""
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -51,12 +52,13 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self.client = httpx.Client(base_url=self.url, timeout=30)
 
-    def start(self) -> None:
+    def start(self, **more: str) -> None:
+        """Start and wait until it is ready; `more` adds to the environment."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services.api"],
                 cwd=ROOT,
-                env=self.environment,
+                env={**self.environment, **more},
                 stdout=log,
                 stderr=log,
             )
@@ -79,6 +81,11 @@ class Process:
         """Send a signal and wait for the end; the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end; the exit code."""
+        assert self._process is not None
         return self._process.wait(30)
 
     def end(self) -> None:
@@ -236,6 +243,30 @@ def test_publishes_again_when_the_log_of_a_topic_was_lost(stack: OwnStack, api: 
     topics.apply_to(admin)
     api.start()
     until(lambda: id in requested(stack), 30, "the request on the new topic")
+
+
+@pytest.mark.parametrize(
+    ("point", "records"),
+    [("api.submit.commit", 1), ("api.submit.committed", 1), ("outbox.claimed", 1), ("outbox.produced", 2)],
+)
+def test_a_kill_loses_nothing_and_doubles_nothing(
+    stack: OwnStack, api: Process, tmp_path: Path, point: str, records: int
+) -> None:
+    """A caller without an answer asks again with the same key. What is published twice is the same record."""
+    assert api.signal(signal.SIGTERM) == 0
+    api.start(MILLSTREAM_CRASH__POINT=point, MILLSTREAM_CRASH__MARK=str(tmp_path / "mark"))
+    headers = {"Idempotency-Key": point}
+    with contextlib.suppress(httpx.TransportError):
+        answer = api.client.post("/v1/executions", json={"jobType": "noop"}, headers=headers)
+        assert (answer.status_code, point.startswith("outbox.")) == (202, True)
+    assert api.wait() == -signal.SIGKILL
+    api.start()
+    answer = api.client.post("/v1/executions", json={"jobType": "noop"}, headers=headers)
+    assert answer.status_code == 202
+    id = answer.json()["execution_id"]
+    until(lambda: requested(stack).count(id) == records, 30, f"{records} records")
+    listed = [item["execution_id"] for item in api.client.get("/v1/executions?limit=200").json()["items"]]
+    assert listed.count(id) == 1
 
 
 def test_settings_are_checked_all_at_once(stack: OwnStack, tmp_path: Path) -> None:

@@ -310,3 +310,23 @@ def dump(api: Api) -> str:
     """Every row of every table of api as text; bytea shows as hex."""
     tables = api.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'api'")
     return "".join(str(api.rows(f"SELECT t::text FROM api.{name} AS t")) for (name,) in tables)
+
+
+# ---------------------------------------------------------------- a database that hangs
+
+
+def test_a_database_that_hangs_is_answered_in_time(api: Api, client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "hanging"}
+    with api.cursor() as cursor:
+        cursor.execute("LOCK TABLE api.job_request IN ACCESS EXCLUSIVE MODE")
+        for answer in (
+            client.post("/v1/executions", json=noop(), headers=headers),
+            client.get("/v1/executions"),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert answer.elapsed.total_seconds() < 7
+    again = client.post("/v1/executions", json=noop(), headers=headers)
+    assert again.status_code == 202
+    assert (
+        len([r for r in api.outgoing("job.requested") if r.execution_id == again.json()["execution_id"]]) == 1
+    )
