@@ -27,7 +27,7 @@ WITHIN_S = 5.0
 
 log = telemetry.get_logger()
 GROUP = Histogram(
-    "millstream_submit_group_size",
+    "submit_group_size",
     "Submits per commit",
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
     registry=telemetry.REGISTRY,

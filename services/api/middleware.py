@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.runtime import telemetry
 
 REQUESTS = Histogram(
-    "millstream_http_request_duration_seconds",
+    "http_request_duration_seconds",
     "Time from the request's headers to the end of the answer",
     ["method", "route", "status"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),

@@ -28,7 +28,7 @@ from services.runtime.processor.types import Change, DataError, Input, Poison, R
 PARKED_MAX = 1000
 
 GAPS = Counter(
-    "millstream_projector_parked_total",
+    "projector_parked",
     "Events that came before their predecessor",
     registry=telemetry.REGISTRY,
 )

@@ -1,13 +1,16 @@
 """The api process: HTTP, intake, relay, projector, republisher and clock, started and drained in order."""
 
+import contextlib
 import os
 import socket
 import threading
 
 import uvicorn
+from confluent_kafka import KafkaException
 from fastapi import FastAPI
+from prometheus_client import Gauge
 
-from services.api import app, projector
+from services.api import app, projector, republish
 from services.api.clock import DatabaseClock
 from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
@@ -29,7 +32,9 @@ INTAKE_DRAIN_S = 5.0
 RELAY_DRAIN_S = 5.0
 PROJECTOR_DRAIN_S = 8.0
 
-log = telemetry.get_logger()
+PROJECTOR_READY = Gauge(
+    "projector_ready", "1 while the read tables follow the log", registry=telemetry.REGISTRY
+)
 
 
 class Server:
@@ -77,8 +82,15 @@ class Server:
         is_ready, detail = self._processor.ready()
         return () if is_ready else (f"projector: {detail}",)
 
+    def _warm_up(self) -> None:
+        """A fresh topic's first record takes up to 200 ms: not the first caller's."""
+        with contextlib.suppress(KafkaException):
+            self._publisher.warm_up(republish.TOPICS)
+
     def start(self) -> None:
         """Start every thread; database and broker may be away."""
+        threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        PROJECTOR_READY.set_function(lambda: self._processor.ready()[0])
         self._clock.start()
         self._intake.start()
         self._relay.start()

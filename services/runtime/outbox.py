@@ -37,13 +37,13 @@ VALUE_BYTES_MAX = 900_000  # what job.requested and definition.state take, less 
 
 log = telemetry.get_logger()
 PUBLISHED = Counter(
-    "millstream_outbox_published_total",
+    "outbox_published",
     "Records that the broker acknowledged",
     ["topic"],
     registry=telemetry.REGISTRY,
 )
-WAITING = Gauge("millstream_outbox_waiting", "Rows in the outbox", registry=telemetry.REGISTRY)
-OLDEST_S = Gauge("millstream_outbox_oldest_age_seconds", "Age of the oldest row", registry=telemetry.REGISTRY)
+WAITING = Gauge("outbox_waiting", "Rows in the outbox", registry=telemetry.REGISTRY)
+OLDEST_S = Gauge("outbox_oldest_age_seconds", "Age of the oldest row", registry=telemetry.REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
