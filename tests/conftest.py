@@ -10,10 +10,16 @@ from tests import stack as stacks
 _SESSION = pytest.StashKey[stacks.Session]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """The process that controls the run makes its folder; xdist workers find it in the environment."""
-    if not hasattr(config, "workerinput"):
-        config.stash[_SESSION] = stacks.Session()
+    if hasattr(config, "workerinput"):
+        return
+    session = config.stash[_SESSION] = stacks.Session()
+    if os.geteuid() == 0 and config.option.basetemp is None:
+        # As root the database runs under another account, and every pytest that starts on the machine
+        # takes the way into pytest's usual folder from that account.
+        config.option.basetemp = session.folder / "tmp"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -28,14 +28,19 @@ ENDED = frozenset({"completed", "failed", "cancelled", "rejected", "completed_wi
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Local]:
     """A running stack for the tests that do not stop it, started while all default ports are taken."""
+    with default_ports_taken(), local.running(tmp_path_factory.mktemp("dev")) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def default_ports_taken() -> Iterator[None]:
     with contextlib.ExitStack() as taken:
         for port in PORTS.values():
             listener = taken.enter_context(socket.socket())
             with contextlib.suppress(OSError):  # then somebody else has it, which serves as well
                 listener.bind(("127.0.0.1", port))
                 listener.listen()
-        with local.running(tmp_path_factory.mktemp("dev")) as running:
-            yield running
+        yield
 
 
 def test_taken_ports_are_replaced_and_recorded(dev: local.Local) -> None:
@@ -138,7 +143,7 @@ def test_kill_nine_of_everything_three_times(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_supervisor_left_is_ended_and_its_ports_are_used_again(tmp_path: Path) -> None:
-    with local.running(tmp_path) as running:
+    with default_ports_taken(), local.running(tmp_path) as running:  # so that nobody else takes ours later
         ports = running.state["ports"]
         running.process.kill()
         running.wait()

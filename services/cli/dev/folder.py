@@ -14,6 +14,13 @@ from services.runtime import entropy
 
 POLL_S = 0.05
 LOG_BYTES_KEPT = 8 * 1024 * 1024
+PORTS_FROM = 20_000
+"""Below the ports that the system gives to outgoing connections, any of which could come in between."""
+PORTS_COUNT = 12_000
+PORT_ATTEMPTS = 200
+
+_claims: dict[int, int] = {}
+"""Port -> open lock file; the system gives a lock up when the process ends, however it ends."""
 
 
 class DevError(Exception):
@@ -34,17 +41,40 @@ def until(fact: Callable[[], bool], timeout_s: float, what: str) -> None:
 
 
 def free_port(preferred: int, taken: set[int]) -> int:
-    """`preferred` when nothing listens there and it is not in `taken`, else (or for 0) any free port.
+    """`preferred` when nobody uses it and it is not in `taken`, else (or for 0) any free port.
 
-    The result is added to `taken`.
+    The result is added to `taken` and is ours until this process ends: two stacks that start at the same
+    time on one machine never choose the same. Raises DevError when there is none.
     """
-    port = preferred
-    if not preferred or preferred in taken or not port_is_free(preferred):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-    taken.add(port)
-    return port
+    if preferred and preferred not in taken and port_is_free(preferred) and _claim(preferred):
+        taken.add(preferred)
+        return preferred
+    for _ in range(PORT_ATTEMPTS):
+        port = PORTS_FROM + int.from_bytes(entropy.token(4)) % PORTS_COUNT
+        if port not in taken and port not in _claims and port_is_free(port) and _claim(port):
+            taken.add(port)
+            return port
+    raise DevError(f"ports: expected a free one from {PORTS_FROM} on, found none in {PORT_ATTEMPTS} attempts")
+
+
+def _claim(port: int) -> bool:
+    if port in _claims:
+        return True
+    folder = cache_root() / "ports"
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / str(port), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    _claims[port] = descriptor
+    return True
+
+
+def cache_root() -> Path:
+    """Our folder in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "millstream"
 
 
 def port_is_free(port: int) -> bool:

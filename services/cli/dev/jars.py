@@ -1,14 +1,13 @@
 """The broker's jars: fetched once by Maven into the user's cache folder."""
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-from services.cli.dev.folder import DevError, MissingTool
+from services.cli.dev.folder import DevError, MissingTool, cache_root
 
 DEPLOY = Path(__file__).parents[3] / "deploy" / "local"
 POM = DEPLOY / "pom.xml"
@@ -21,8 +20,7 @@ def cache_folder() -> Path:
     pom = POM.read_bytes()
     match = re.search(rb"<version>([^<]+)</version>", pom)
     version = match.group(1).decode() if match else "unknown"
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "millstream" / f"kafka-{version}-{hashlib.sha256(pom).hexdigest()[:8]}"
+    return cache_root() / f"kafka-{version}-{hashlib.sha256(pom).hexdigest()[:8]}"
 
 
 def java_version() -> int:

@@ -1,6 +1,8 @@
 """The data folder: one owner, private files, ports that nobody uses."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,11 @@ def test_a_taken_port_is_not_chosen() -> None:
         other = free_port(port, chosen)
         assert other != port
         assert free_port(other, chosen) not in (other, port)
+
+
+def test_two_processes_never_choose_the_same_port() -> None:
+    ours = free_port(0, set())
+    code = f"from services.cli.dev.folder import free_port; print(free_port({ours}, set()))"
+    theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(theirs) != ours
+    assert free_port(ours, set()) == ours
