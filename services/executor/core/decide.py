@@ -7,7 +7,7 @@ from services.contracts.commands import File, JobRequested, StepOutcome, StepRep
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
 from services.executor.core.execution import Execution, Step
-from services.executor.core.retry import retry_at
+from services.executor.core.retry import LONGEST_S, LONGEST_UNCOUNTED_S, UNCOUNTED, retry_at
 from services.executor.core.story import Story
 
 LEASE = timedelta(seconds=20)
@@ -72,8 +72,10 @@ def outcome(state: Execution, said: StepOutcome, now: datetime) -> Story | None:
     match said.outcome:
         case "done":
             _complete(story, index, said.output, said.files)
-        case "retry" if step.asked < step.plan.max_attempts:
-            at = retry_at(said.attempt_id, step.asked, now)
+        case "retry" if reason in UNCOUNTED:
+            _wait_for_what_is_away(story, step, reason, message)
+        case "retry" if step.counted + 1 < step.plan.max_attempts:
+            at = retry_at(said.attempt_id, step.counted + 1, LONGEST_S, now)
             _schedule_retry(story, step, reason, message, at)
         case _:
             _fail(story, step, reason, message)
@@ -159,6 +161,17 @@ def _schedule_retry(story: Story, step: Step, reason: str, message: str, at: dat
     )
 
 
+def _wait_for_what_is_away(story: Story, step: Step, reason: str, message: str) -> None:
+    """No attempt is counted, but the step's time is."""
+    assert step.asked_since is not None, "an attempt that ends was asked for"
+    if story.now - step.asked_since >= timedelta(seconds=step.plan.timeout_s):
+        _fail(story, step, reason, f"{message}; given up after the step's timeout of {step.plan.timeout_s} s")
+        return
+    id = ids.attempt_id(story.execution_id, step.plan.name, step.asked)
+    at = retry_at(id, step.asked - step.counted, LONGEST_UNCOUNTED_S, story.now)
+    _schedule_retry(story, step, reason, message, at)
+
+
 def _fail(story: Story, step: Step, reason: str, message: str) -> None:
     story.tell(events.StepFailed, step=step.plan.name, attempt=step.asked, reason=reason, message=message)
     story.tell(events.ExecutionFailed, reason=reason, message=message, step=step.plan.name, dead_letter=None)
@@ -168,7 +181,7 @@ def _lost(story: Story, index: int) -> None:
     """The worker fell silent: a counted attempt, tried again at once."""
     step = story.execution.steps[index]
     message = f"worker {step.worker} sent no heartbeat for {LEASE.total_seconds():.0f} s"
-    if step.asked >= step.plan.max_attempts:
+    if step.counted + 1 >= step.plan.max_attempts:
         _fail(story, step, WORKER_LOST, message)
         return
     _schedule_retry(story, step, WORKER_LOST, message, story.now)

@@ -9,20 +9,24 @@ from services.contracts import events, ids
 from services.contracts.commands import File, JobRequested, Json
 from services.contracts.events import Event, PlannedStep
 from services.contracts.status import Status, StepStatus
+from services.executor.core.retry import UNCOUNTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One step of the plan. Attempts count from 1; an attempt is current while `asked` > `closed`.
 
-    `lease_until` and `asked` belong to the work, not to the history: they change without an event.
+    `counted` attempts ended by a fault of the step, not because something was away.
+    `lease_until`, `asked` and `asked_since` belong to the work, not to the history: they change without an event.
     `progress` is files and rows of the current take, so that a part told twice is one event.
     """
 
     plan: PlannedStep
     status: StepStatus = StepStatus.NOT_STARTED
     asked: int = 0
+    asked_since: datetime | None = None
     closed: int = 0
+    counted: int = 0
     take_id: str | None = None
     worker: str | None = None
     lease_until: datetime | None = None
@@ -124,8 +128,14 @@ def _step_evolved(
         case events.StepProgressed():
             return state.with_step(event.step, progress=(event.files, event.rows))
         case events.StepRetryScheduled():
+            step = next(step for step in state.steps if step.plan.name == event.step)
             return state.with_step(
-                event.step, closed=event.attempt, take_id=None, lease_until=None, retry_at=event.retry_at
+                event.step,
+                closed=event.attempt,
+                counted=step.counted + (event.reason not in UNCOUNTED),
+                take_id=None,
+                lease_until=None,
+                retry_at=event.retry_at,
             )
         case events.StepCompleted():
             return state.with_step(

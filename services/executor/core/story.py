@@ -56,7 +56,13 @@ class Story:
         """Ask for the next attempt of a step."""
         step = self.execution.steps[index]
         attempt = step.asked + 1
-        self.state = self.execution.with_step(step.plan.name, asked=attempt, retry_at=None, take_id=None)
+        self.state = self.execution.with_step(
+            step.plan.name,
+            asked=attempt,
+            asked_since=step.asked_since or self.now,
+            retry_at=None,
+            take_id=None,
+        )
         self.requests.append(request_for(self.execution, index, self.now))
 
     def lease(self, index: int, until: datetime) -> None:

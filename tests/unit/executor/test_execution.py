@@ -16,7 +16,7 @@ from services.contracts.events import Event, PlannedStep
 from services.contracts.status import Status, StepStatus
 from services.executor.core import decide
 from services.executor.core.execution import Execution, evolve, fold
-from services.executor.core.retry import retry_at
+from services.executor.core.retry import LONGEST_S, retry_at
 from services.executor.core.story import Story
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -161,9 +161,30 @@ def test_attempts_end_with_a_failure_that_says_why() -> None:
     assert (failed.reason, failed.message, failed.step) == ("r", "m", "s0")
 
 
+def test_what_is_away_costs_no_attempt_until_the_steps_timeout() -> None:
+    story = decide.accept(request(), "h", plan(max_attempts=2), NOW)
+    now, waits = NOW, []
+    while story.execution.status is not Status.FAILED:
+        order = story.requests[0]
+        away = outcome(order, f"t{order.attempt}", "retry", reason="source_unavailable", message="m")
+        story = told(decide.outcome(story.execution, away, now))
+        if at := decide.next_instant(story.execution):
+            waits.append((at - now).total_seconds())
+            now = at
+            story = decide.due(story.execution, now, NOW)
+    assert len(waits) > 2
+    assert max(waits) <= 30 * 1.2
+    assert timedelta(seconds=60) <= now - NOW <= timedelta(seconds=60 + 36)
+    failed = story.events[-1]
+    assert isinstance(failed, events.ExecutionFailed)
+    assert failed.reason == "source_unavailable"
+    assert "timeout of 60 s" in failed.message
+
+
 def test_backoff_doubles_to_a_minute_within_a_fifth() -> None:
     for attempt in range(1, 40):
-        wait = (retry_at(ids.attempt_id(ID, "s", attempt), attempt, NOW) - NOW).total_seconds()
+        at = retry_at(ids.attempt_id(ID, "s", attempt), attempt, LONGEST_S, NOW)
+        wait = (at - NOW).total_seconds()
         nominal = min(60.0, 2.0 ** (attempt - 1))
         assert nominal * 0.8 <= wait <= nominal * 1.2
 
