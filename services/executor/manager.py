@@ -53,8 +53,10 @@ class Manager:
         """`codec` reads and writes the records."""
         self._codec = codec
 
-    def route(self, record: Input) -> Routed:
+    def route(self, record: Input) -> Routed | None:
         """Decode, and hold key and record against each other."""
+        if record.topic == "definition.state" and record.value is None:
+            return None  # compaction's tombstone: the deletion itself came as a revision
         message = self._codec.decode(record.topic, record.value)
         match message:
             case DefinitionState():

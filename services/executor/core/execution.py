@@ -17,7 +17,7 @@ class Step:
     """One step of the plan. Attempts count from 1; an attempt is current while `asked` > `closed`.
 
     `counted` attempts ended by a fault of the step, not because something was away.
-    `lease_until`, `asked` and `asked_since` belong to the work, not to the history: they change without an event.
+    `lease_until`, `asked` and `asked_since` belong to the work, not to the history: no event tells of them.
     `progress` is files and rows of the current take, so that a part told twice is one event.
     """
 

@@ -294,6 +294,12 @@ def test_a_request_waits_for_the_dataset_it_names(house: House) -> None:
     assert event.request.definition.revision == 3
 
 
+def test_the_tombstone_of_a_definition_says_nothing_new(house: House) -> None:
+    house.broker.append(Outgoing("definition.state", b"dataset/acme/parcels", None))
+    house.turn()
+    assert house.dead("definition.state") == []
+
+
 def started(house: House) -> StepRequested:
     house.say(job())
     house.turn()
