@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -168,10 +168,11 @@ class Session:
     def __init__(self) -> None:
         self._root = Path(tempfile.gettempdir()) / f"millstream-tests-{os.getuid()}"
         self._root.mkdir(exist_ok=True)
-        self._sweep()
-        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._root))
-        self._lock = (self.folder / "controller.lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _locked(self._root / "sweep.lock"):  # or a run that begins would sweep another that begins
+            self._sweep()
+            self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._root))
+            self._lock = (self.folder / "controller.lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         os.environ[FOLDER_VARIABLE] = str(self.folder)
 
     def end(self) -> None:
@@ -181,14 +182,9 @@ class Session:
 
     def _sweep(self) -> None:
         for folder in self._root.glob("run-*"):
-            lock = folder / "controller.lock"
-            if not lock.exists():
-                continue  # another run is just being created
-            with lock.open() as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
+            # held by a run that goes on, or gone with a run that has just ended
+            with suppress(BlockingIOError, FileNotFoundError), (folder / "controller.lock").open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _end(folder)
 
 
