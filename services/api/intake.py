@@ -53,9 +53,8 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the table holds for an id: this request, or an earlier one."""
+    """Whose request the table holds under the id, and what it was: this one, or an earlier one."""
 
-    created: bool
     tenant: str
     body_hash: str | None
 
@@ -188,13 +187,8 @@ class Intake:
         if created:
             self._on_commit()
         crash.reach("api.submit.committed")
-        answers = []
-        for submit in submits:
-            is_first = submit is first[submit.execution_id] and submit.execution_id in created
-            mine = first[submit.execution_id]
-            tenant, body_hash = known.get(submit.execution_id, (mine.tenant, mine.body_hash))
-            answers.append(Stored(is_first, tenant, body_hash))
-        return answers
+        now_stored = {id: Stored(submit.tenant, submit.body_hash) for id, submit in first.items()} | known
+        return [now_stored[submit.execution_id] for submit in submits]
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -247,11 +241,11 @@ def _arguments(submits: Sequence[Submit]) -> tuple[list[Any], ...]:
     )
 
 
-def _select(cursor: Any, ids: Sequence[str]) -> dict[str, tuple[str, str | None]]:
+def _select(cursor: Any, ids: Sequence[str]) -> dict[str, Stored]:
     if not ids:
         return {}
     cursor.execute(
         "SELECT execution_id, tenant, body_hash FROM api.job_request WHERE execution_id = ANY(%s)",
         (list(ids),),
     )
-    return {id: (tenant, body_hash) for id, tenant, body_hash in cursor.fetchall()}
+    return {id: Stored(tenant, body_hash) for id, tenant, body_hash in cursor.fetchall()}

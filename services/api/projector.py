@@ -5,6 +5,7 @@ state, other executions go on; one that has been seen changes nothing.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +27,7 @@ from services.runtime import telemetry
 from services.runtime.processor.types import Change, DataError, Input, Poison, Routed, Row
 
 PARKED_MAX = 1000
+SEQUENCE = re.compile(rb"[1-9][0-9]{0,17}")
 
 GAPS = Counter(
     "projector_parked",
@@ -58,7 +60,7 @@ class Projector:
             event = self._event(record.topic, record.value)
         except Undecodable as error:
             sequence = dict(record.headers).get("ms_sequence", b"")
-            if not EXECUTION_ID.fullmatch(key) or not sequence.isdigit():
+            if not EXECUTION_ID.fullmatch(key) or not SEQUENCE.fullmatch(sequence):
                 raise Poison("undecodable", str(error)) from error
             return Routed(key, Damaged(int(sequence), str(error)))
         if event.execution_id != key:
@@ -81,6 +83,7 @@ class Projector:
             return Change(state, dead=dead)
         if message.sequence > state.sequence + 1 and len(state.parked) < PARKED_MAX:
             value = b"" if isinstance(message, Damaged) else record.value or b""
+            value = state.parked.get(message.sequence) or value
             state = replace(state, parked={**state.parked, message.sequence: value})
             return Change(state, rows=(_parked_row(state),), dead=dead)
         if message.sequence > state.sequence + 1:  # the gap will not fill any more: go on without it

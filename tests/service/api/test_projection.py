@@ -152,10 +152,12 @@ def test_nothing_is_written_before_the_tenant_is_known() -> None:
     [
         (Input("execution.events", 0, 0, ID.encode(), b"\0\0\0\0"), "undecodable"),
         (Input("execution.events", 0, 0, b"x", None, (("ms_sequence", b"1"),)), "undecodable"),
+        (Input("execution.events", 0, 0, ID.encode(), b"", (("ms_sequence", b"9" * 5000),)), "undecodable"),
+        (Input("execution.events", 0, 0, ID.encode(), b"", (("ms_sequence", b"0"),)), "undecodable"),
         (Input("execution.events", 0, 0, b"cd" * 20, CODEC.encode(STORY[1])), "key_mismatch"),
         (Input("execution.events", 0, 0, ID.encode(), CODEC.encode(REQUEST)), "undecodable"),
     ],
-    ids=["no sequence", "bad key", "another key", "a command"],
+    ids=["no sequence", "bad key", "endless sequence", "sequence 0", "another key", "a command"],
 )
 def test_what_cannot_be_placed_is_poison(given_: Input, reason: str) -> None:
     with pytest.raises(Poison) as caught:
