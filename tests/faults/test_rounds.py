@@ -21,8 +21,7 @@ FAULTS_SHOWN = 40
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[World]:
     """One folder for all rounds: its log grows, and every check reads all of it."""
-    say = pytestconfig.get_terminal_writer().line
-    say(f"\nfaults: seed {SEED} (FAULTS_SEED={SEED} repeats the choices)")
+    report.say(pytestconfig, f"faults: seed {SEED} (FAULTS_SEED={SEED} repeats the choices)")
     with world(tmp_path_factory.mktemp("faults") / "data", SEED) as made:
         made.system.start()
         made.prepare(ROWS)
@@ -35,7 +34,7 @@ def rows(pytestconfig: pytest.Config) -> Iterator[list[report.Row]]:
     """The rounds so far; the table is printed and written at the end, failed rounds included."""
     rows: list[report.Row] = []
     yield rows
-    pytestconfig.get_terminal_writer().line("\n" + report.table(rows))
+    report.say(pytestconfig, report.table(rows))
     report.write(rows)
 
 
@@ -47,7 +46,7 @@ def test_kills_at_random_instants(
     row, found = this.run()
     rows.append(row)
     run.system.stop()
-    pytestconfig.get_terminal_writer().line("\n" + report.table([row]))
+    report.say(pytestconfig, report.table([row]))
     assert not found.faults, "\n".join(found.faults[:FAULTS_SHOWN])
     assert not this.missing_classes()
 

@@ -16,15 +16,18 @@ from tests.faults.harness.system import System
 from tests.faults.harness.topic import Reader
 
 
-def search(system: System, history: History) -> list[str]:
-    """Where a secret was found, in clear, in hex (bytea in a dump) or in base64."""
+def search(system: System, history: History, *folders: Path) -> list[str]:
+    """Where a secret was found, in clear, in hex (bytea in a dump) or in base64.
+
+    `folders` hold `kafka` and `postgres` where those are not in the data folder.
+    """
     needles = [
         form
         for secret in (history.secrets.canary, history.secrets.signing, history.secrets.signing[6:])
         for form in _forms(secret.encode())
     ]
     found = []
-    for place, text in _places(system, history):
+    for place, text in _places(system, history, folders):
         found += [f"{place} holds a secret" for needle in needles if needle in text]
     return sorted({*found})
 
@@ -35,14 +38,15 @@ def _forms(secret: bytes) -> tuple[bytes, ...]:
     return (secret, secret.hex().encode(), *shifted)
 
 
-def _places(system: System, history: History) -> Iterator[tuple[str, bytes]]:
+def _places(system: System, history: History, folders: tuple[Path, ...]) -> Iterator[tuple[str, bytes]]:
     state = system.state
     yield "output of dev", "".join(system.outputs).encode()
     for path in Path(state["log_folder"]).iterdir():
         yield f"log {path.name}", path.read_bytes()
     yield from _topics(state["kafka_bootstrap"])
     yield "dump of the database", _dump(state["database_url"])
-    yield from _raw(Path(state["data_folder"]))
+    for folder in (Path(state["data_folder"]), *folders):
+        yield from _raw(folder)
     yield from _answers(system, history)
 
 

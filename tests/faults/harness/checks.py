@@ -129,7 +129,7 @@ def check_webhooks(stories: Mapping[str, Story], history: History, receiver: Rec
 
 def recoveries(stories: Mapping[str, Story], watch: Watch) -> tuple[list[float], list[str]]:
     """Seconds until the work of each dead worker ran again; what broke the bound."""
-    deaths = watch.deaths("worker")
+    deaths = watch.deaths("worker") | watch.frozen
     found, faults = [], []
     for id, story in stories.items():
         for event, following in lost_takes(story):

@@ -76,14 +76,16 @@ class History:
     retry_after_missing: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def new(self) -> Asked:
-        """The next request, drawn from the seed."""
+    def new(self, body: dict[str, Any] | None = None) -> Asked:
+        """The next request: this body (a callback is added), or one drawn from the seed."""
         with self._lock:
             number = len(self.asked)
             key = f"{self.prefix}-{number}"
-            asked = Asked(
-                number, key, ids.execution_id("demo", "dev", ROUTE, key), self._body(f"{key}", self.rng)
-            )
+            if body is None:
+                body = self._body(key, self.rng)
+            else:
+                body = {**body, "callback": self._callback(f"{key}/0", self.rng)}
+            asked = Asked(number, key, ids.execution_id("demo", "dev", ROUTE, key), body)
             self.asked.append(asked)
             return asked
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pytest
+
 RESULTS = Path(__file__).parents[1] / "results.json"
 
 
@@ -24,6 +26,15 @@ class Row:
     leftovers: int
     failed_starts: int
     recoveries: list[float]
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Print at once, past pytest's capture."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        writer = config.get_terminal_writer()
+        writer.line("\n" + text)
+        writer.flush()
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:

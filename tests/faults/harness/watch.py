@@ -38,6 +38,8 @@ class Watch:
         self._alive: dict[str, Life] = {}
         self._manager_ready = False
         self.lives: list[Life] = []
+        self.frozen: dict[int, datetime] = {}
+        """pid -> instant, of processes that a test stopped (SIGSTOP): they are as good as dead."""
         self.returns: list[datetime] = []
         """When something of AWAY was there again: the manager ready, a server answering."""
 
@@ -49,9 +51,9 @@ class Watch:
         """From when the bound counts for work that was lost at `died_at` and ran again at `again_at`."""
         return max([died_at, *(at for at in self.returns if died_at < at <= again_at)])
 
-    def died_by(self, name: str, instant: datetime) -> int:
-        """How many of this name have died since `instant`."""
-        return sum(1 for at in self.deaths(name).values() if at >= instant)
+    def died_since(self, instant: datetime) -> list[str]:
+        """The names of all that died."""
+        return [life.name for life in self.lives if life.died_at and life.died_at >= instant]
 
     def now(self) -> datetime:
         """The instant that `lives` are compared with."""

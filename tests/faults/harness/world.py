@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.cli.dev.folder import Folder, free_port
+from services.cli.dev.parts import PORTS
 from services.runtime import entropy
 from tests import waiting
 from tests.faults.harness import checks, files, parcels
@@ -52,7 +54,8 @@ class World:
         parcels.load(self.system.state["source_url"], rows)
         self.system.put_dataset()
 
-    def wait(self, seconds: float) -> None:
+    @staticmethod
+    def wait(seconds: float) -> None:
         """Let time pass: the instants of faults are random, no fact is waited for."""
         threading.Event().wait(seconds)
 
@@ -119,6 +122,7 @@ def world(folder: Path, seed: int, environ: Mapping[str, str] | None = None) -> 
     """A folder without a running system yet; whatever runs at the end is stopped."""
     rng = random.Random(seed)
     signing = f"whsec_{base64.b64encode(entropy.token(32)).decode()}"
+    _choose_ports(folder)
     secrets = Secrets(f"canary{entropy.token(16).hex()}", signing)
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver(signing))
@@ -127,3 +131,11 @@ def world(folder: Path, seed: int, environ: Mapping[str, str] | None = None) -> 
         stack.callback(system.stop)
         history = History(system.address, receiver.url, secrets, random.Random(seed + 1), f"s{seed}")
         yield World(system, watch, receiver, history, rng)
+
+
+def _choose_ports(folder: Path) -> None:
+    """Ports of our own: the defaults belong to whoever else runs a stack here, and we are often down."""
+    taken: set[int] = set()
+    own = Folder(folder)
+    own.create()
+    own.record({"ports": {name: free_port(0, taken) for name in PORTS}})

@@ -1,0 +1,262 @@
+"""A server that is away for a minute, a worker that sleeps through its lease, the same request many times."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from services.cli.dev.folder import free_port
+from services.contracts.commands import StepOutcome
+from services.contracts.events import StepRunning, type_of
+from services.runtime import entropy, schemas
+from tests import waiting
+from tests.faults.harness import canary, parcels, report
+from tests.faults.harness.topic import Reader, Stories, Story
+from tests.faults.harness.world import Found, World, world
+from tests.stack import OwnStack, own_stack
+
+pytestmark = [pytest.mark.faults]
+
+SEED = int(os.environ.get("FAULTS_SEED") or int.from_bytes(entropy.token(3)))
+ROWS = 60_000
+OUTAGE_S = 60.0
+CALLERS = 50
+EXPORT = {"jobType": "export", "dataset": parcels.DATASET_ID, "params": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Outages:
+    """A world whose servers are ours to stop."""
+
+    world: World
+    servers: OwnStack
+    folder: Path
+
+    def returned(self) -> None:
+        """A server is back: the recovery bound counts from here."""
+        self.world.watch.returns.append(self.world.watch.now())
+
+    def settled(self) -> Found:
+        """Everything has ended and every invariant holds."""
+        self.world.settle()
+        found = self.world.check()
+        assert not found.faults, "\n".join(found.faults[:40])
+        return found
+
+
+@pytest.fixture(scope="module")
+def outages(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Outages]:
+    """The four processes under dev, on a broker and a database that dev does not restart."""
+    report.say(pytestconfig, f"outages: seed {SEED} (FAULTS_SEED={SEED} repeats the choices)")
+    folder = tmp_path_factory.mktemp("outages")
+    with own_stack(folder / "servers") as servers:
+        environ = {
+            "MILLSTREAM_DATABASE_URL": servers.fresh_database(),
+            "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": servers.bootstrap,
+        }
+        with world(folder / "data", SEED, environ) as made:
+            made.system.start()
+            made.prepare(ROWS)
+            yield Outages(made, servers, folder / "servers")
+
+
+@contextmanager
+def away(seconds: float) -> Iterator[None]:
+    """The block lasts at least this long."""
+    began = time.monotonic()
+    yield
+    World.wait(max(0.0, began + seconds - time.monotonic()))
+
+
+def test_kafka_is_away_for_a_minute(outages: Outages) -> None:
+    run = outages.world
+    run.submit_many(10, 0.1)
+    before, began = run.history.answers.copy(), run.watch.now()
+    outages.servers.broker.kill()
+    with away(OUTAGE_S):
+        run.submit_many(40, OUTAGE_S / 45)
+        health = httpx.get(f"{run.system.address()[0]}/readyz", timeout=5, trust_env=False)
+        assert health.status_code == 200 and health.json()["degraded"]
+    told = run.history.answers - before
+    assert told == {"202": 40}, told
+    outages.servers.broker.start()
+    outages.returned()
+    outages.settled()
+    assert not run.watch.died_since(began)
+
+
+def test_the_database_is_away_for_a_minute(outages: Outages) -> None:
+    run = outages.world
+    run.submit_many(10, 0.1)
+    before, began = run.history.answers.copy(), run.watch.now()
+    outages.servers.postgres.stop()
+    with away(OUTAGE_S):
+        run.submit_many(40, OUTAGE_S / 45, patient=0.0)
+        url, key = run.system.address()
+        listing = httpx.get(
+            f"{url}/v1/executions", headers={"Authorization": f"Bearer {key}"}, timeout=15, trust_env=False
+        )
+        assert listing.status_code == 503 and "retry-after" in listing.headers
+    told = run.history.answers - before
+    assert told == {"503": 40}, told
+    assert not run.history.retry_after_missing
+    outages.servers.postgres.start()
+    outages.returned()
+    run.system.await_ready()
+    outages.settled()
+    assert not run.watch.died_since(began), "a process ended while the database was away"
+
+
+def test_the_database_restarts_under_load(outages: Outages) -> None:
+    run = outages.world
+    began = run.watch.now()
+    with run.submitting(40, 0.2):
+        for _ in range(2):
+            run.wait(run.rng.uniform(1, 4))
+            outages.servers.postgres.stop()
+            outages.servers.postgres.start()
+            outages.returned()
+    run.system.await_ready()
+    outages.settled()
+    assert not run.watch.died_since(began), "a process ended because the database restarted"
+
+
+def test_the_same_post_many_times_at_once_is_one_execution(outages: Outages) -> None:
+    run = outages.world
+    asked = run.history.new()
+    with ThreadPoolExecutor(CALLERS) as pool:
+        told = list(pool.map(run.history.once, [asked] * CALLERS))
+    assert told == ["ok"] * CALLERS
+    url, key = run.system.address()
+    headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": asked.key}
+    other = httpx.post(
+        f"{url}/v1/executions", json={"jobType": "noop"}, headers=headers, timeout=15, trust_env=False
+    )
+    assert other.status_code == 409, other.text
+    found = outages.settled()
+    starts = [event for event in found.stories[asked.execution_id].events if isinstance(event, StepRunning)]
+    assert len(starts) == 1
+
+
+def test_a_worker_that_wakes_after_its_lease_changes_nothing(outages: Outages) -> None:
+    run = outages.world
+    first = psutil.Process(run.system.state["pids"]["worker"])
+    with Stories(outages.servers.bootstrap) as stories:
+        taken = freeze_with_work(run, first, stories)
+        try:
+            with away(OUTAGE_S), second_worker(first):
+                waiting.until(
+                    lambda: all(ended(stories, id) for id in taken), 120, "the work to be done by another"
+                )
+                before = {id: list(stories.by_id[id].events) for id in taken}
+        finally:
+            first.resume()
+        takes = set(taken.values())
+        waiting.until(lambda: takes <= outcomes(outages.servers.bootstrap), 90, "the late outcomes")
+        waiting.until(lambda: stale(run) >= len(takes), 60, "the manager to drop the late outcomes")
+        stories.read_on()
+        assert {id: stories.by_id[id].events for id in taken} == before
+    outages.settled()
+
+
+def test_secrets_are_nowhere(outages: Outages) -> None:
+    run = outages.world
+    assert any(call.canary == run.history.secrets.canary for call in run.receiver.calls)
+    assert not canary.search(run.system, run.history, outages.folder)
+
+
+def freeze_with_work(run: World, worker: psutil.Process, stories: Stories) -> dict[str, str]:
+    """Stop the worker while it runs something: execution id -> its take."""
+    for _ in range(10):
+        waiting.until(lambda: not left(stories), 120, "earlier work to end")
+        for _ in range(4):
+            asked = run.history.new(EXPORT)
+            assert run.history.once(asked) == "ok"
+        waiting.until(lambda: left(stories), 60, "the worker to take something")
+        worker.suspend()
+        run.watch.frozen[worker.pid] = run.watch.now()
+        settled_for(run, stories, 3.0)
+        if taken := left(stories):
+            return taken
+        worker.resume()
+    raise AssertionError("the worker was always between two steps")
+
+
+def settled_for(run: World, stories: Stories, seconds: float) -> None:
+    """Let what the worker sent before it was stopped come through."""
+    run.wait(seconds)
+    stories.read_on()
+
+
+def left(stories: Stories) -> dict[str, str]:
+    """Execution id -> take, of those that a take owns now."""
+    stories.read_on()
+    found = {}
+    for id, story in stories.by_id.items():
+        if story.end is None and (take := owner(story)):
+            found[id] = take
+    return found
+
+
+def owner(story: Story) -> str | None:
+    """The take that runs the execution's step."""
+    take = None
+    for event in story.events:
+        if isinstance(event, StepRunning):
+            take = event.take_id
+        elif type_of(event) in ("step.completed", "step.failed", "step.retry_scheduled"):
+            take = None
+    return take
+
+
+def ended(stories: Stories, id: str) -> bool:
+    """Whether the log has its terminal event."""
+    stories.read_on()
+    return stories.by_id[id].end is not None
+
+
+def outcomes(bootstrap: str) -> set[str]:
+    """The takes that have said how they ended."""
+    with Reader(bootstrap, "step.completed") as reader:
+        records: list[Any] = [
+            schemas.codec().decode("step.completed", message.value()) for message in reader.read()
+        ]
+    return {record.take_id for record in records if isinstance(record, StepOutcome)}
+
+
+def stale(run: World) -> float:
+    """How many outcomes the manager has dropped, as it counts them."""
+    port = run.system.state["ports"]["manager"]
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
+    lines = [
+        line for line in text.splitlines() if line.startswith("stale_reports_total") and "Outcome" in line
+    ]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+@contextmanager
+def second_worker(like: psutil.Process) -> Iterator[None]:
+    """Another worker with the settings of the first."""
+    environ = {**like.environ(), "MILLSTREAM_HEALTH__PORT": str(free_port(0, set()))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.executor", "worker"],
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
