@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-WIDTH = 88
+WIDTH = 81
 
 
 class Screen:
@@ -30,6 +30,10 @@ class Screen:
         self.console.print(f"\n[{self._number}] {title}", style="bold")
         yield
         self.console.print(f"    {'done in':>{WIDTH - 12}} {time.monotonic() - start:5.1f} s", style="green")
+
+    def title(self, text: str) -> None:
+        """The first line."""
+        self.console.print(text)
 
     def line(self, text: str, style: str | None = None) -> None:
         """A line of detail within a step."""

@@ -34,7 +34,7 @@ def run(data: Path | None, environ: Mapping[str, str], make_receiver: MakeReceiv
     """
     screen = Screen()
     folder = data or Path(tempfile.mkdtemp(prefix="millstream-demo-"))
-    screen.line(f"millstream demo, data folder {folder} ({'kept' if data else 'removed at the end'})")
+    screen.title(f"millstream demo, data folder {folder} ({'kept' if data else 'removed at the end'})")
     try:
         files, rows = _all_steps(screen, folder, environ, make_receiver)
     except Failed as failure:

@@ -1,0 +1,88 @@
+"""The README's commands, taken from it and run as they stand."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from examples.demo import source
+from examples.demo.story import DATASET, DEFINITION
+from services.cli.dev import jars
+from services.cli.dev.folder import MissingTool
+from tests.local import Local, running
+from tests.waiting import until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Local]:
+    """A running system with the flights in its source database, as the README leaves it."""
+    try:
+        jars.java_version()
+        jars.maven()
+    except MissingTool as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no local stack: {error}")
+    with tempfile.TemporaryDirectory(prefix="millstream-readme-") as name, running(Path(name)) as local:
+        source.load(local.state["source_url"], lambda line: None)
+        yield local
+
+
+def bash(local: Local, folder: Path, text: str) -> str:
+    """Run a block in a shell; the data folder and the address are those of this run."""
+    text = text.replace(".millstream/", f"{local.folder.root}/").replace(
+        "http://127.0.0.1:8080", local.state["api_url"]
+    )
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_submit_and_download_by_curl(local: Local, tmp_path: Path) -> None:
+    submit, download = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    with httpx.Client(base_url=local.state["api_url"], trust_env=False) as client:
+        client.headers["Authorization"] = f"Bearer {local.api_key}"
+        headers = {"Content-Type": "application/yaml"}
+        assert client.put(
+            f"/v1/datasets/{DATASET}", content=DEFINITION.read_bytes(), headers=headers
+        ).is_success
+        answer = bash(local, tmp_path, submit)
+        id = json.loads(answer)["execution_id"]
+        assert bash(local, tmp_path, submit) == answer  # the same Idempotency-Key
+
+        def completed() -> bool:
+            status = client.get(f"/v1/executions/{id}").json()["status"]
+            assert status != "failed"
+            return bool(status == "completed")
+
+        until(completed, 60, "the execution of the README to complete")
+    variables = submit.splitlines()[0]
+    bash(local, tmp_path, f"{variables}\n" + download.replace("<the execution_id of the answer>", id))
+    with (tmp_path / "reports-AA.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 32_729
+    assert {row["carrier"] for row in rows} == {"AA"}
+
+
+def test_the_description_that_the_readme_names_is_served(local: Local) -> None:
+    assert "/openapi.json`" in README
+    answer = httpx.get(local.state["api_url"] + "/openapi.json", trust_env=False)
+    assert "/v1/executions" in answer.json()["paths"]
