@@ -18,6 +18,13 @@ class FaultyStore:
         self._store = store
         self.die_before_commit = self.die_after_commit = self.lose_answer = False
         self.away = False
+        self.fail_to_acquire = 0
+
+    def acquire(self, parts: Sequence[int]) -> Any:
+        if self.fail_to_acquire:
+            self.fail_to_acquire -= 1
+            raise Backpressure("the database went away in between")
+        return self._store.acquire(parts)
 
     def __getattr__(self, name: str) -> Any:
         if self.away:

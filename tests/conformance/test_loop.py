@@ -243,6 +243,18 @@ def test_an_input_that_was_recreated_is_read_from_its_start(world: World) -> Non
     member.leave()
 
 
+def test_taking_indexes_up_anew_is_tried_again_when_it_fails_half_way(world: World) -> None:
+    put_all(world, "in.a", "one")
+    member = Member(world)
+    turned(member, done=settled(world, answered("one")), what="all answers")
+    world.recreate("in.a")
+    put_all(world, "in.a", "two")
+    member.store.fail_to_acquire = 2
+    turned(member, done=settled(world, answered("two")), what="answers from the new log")
+    assert member.store.fail_to_acquire == 0
+    member.leave()
+
+
 def test_an_output_that_was_lost_is_reconciled(world: World) -> None:
     put_all(world, "in.a", "one")
     member = Member(world)

@@ -85,8 +85,9 @@ class KafkaLog:
             self._paused = True
         message = self._consumer.poll(timeout_s)
         if message is not None and message.error() is None:
-            spot = TopicPartition(message.topic() or "", message.partition() or 0, message.offset() or 0)
-            self._consumer.seek(spot)
+            spot = (message.topic() or "", message.partition() or 0)
+            if spot in self._reading:  # else it was taken from us while we looked
+                self._consumer.seek(TopicPartition(*spot, message.offset() or 0))
 
     def reached(self, spot: Spot) -> int:
         """The offset at which reading last met the end of the spot."""

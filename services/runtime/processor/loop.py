@@ -172,7 +172,8 @@ class Processor(Generic[S]):
                 break
             except Fenced:
                 metrics.FENCED.inc()
-                self._owner.verify(self._store.numbers(tuple(turn.parts)))
+                if not self._owner.verify(self._store.numbers(tuple(turn.parts))):
+                    raise  # a guard that refuses the rightful owner is a fault of ours: crash, and start over
             except Backpressure as error:
                 self._pause(error, stop)
                 if self._already_written(turn, stop):

@@ -20,6 +20,7 @@ log = telemetry.get_logger()
 
 RETRY_LOST_INDEX_S = 2.0
 NOTE_OFFSETS_S = 5.0
+NOT_FOLLOWED = -1
 CATCH_UP_POLL = timedelta(milliseconds=10)
 
 
@@ -47,6 +48,7 @@ class Owner:
             return None
         generation, assigned = self._log.generation, self._log.assigned
         self.parts = {}
+        self._generation = NOT_FOLLOWED  # until all of this is done: what fails below is tried again
         self._retry_at = None
         indexes = sorted(
             index
@@ -74,7 +76,8 @@ class Owner:
 
     def start_over(self) -> None:
         """Read again from what was committed: something polled was not."""
-        self._log.read_from(self._positions())
+        if self._generation == self._log.generation:
+            self._log.read_from(self._positions())
 
     def stalled(self) -> None:
         """We stood still: every index has to catch up before it judges a timer."""
@@ -131,8 +134,11 @@ class Owner:
                 if row.waits_for is not None:
                     self._parked.setdefault(row.waits_for, set()).add((index, key))
 
-    def verify(self, numbers: Mapping[int, tuple[int, int]]) -> None:
-        """Drop the indexes that have another owner now; if the group still says ours, ask again soon."""
+    def verify(self, numbers: Mapping[int, tuple[int, int]]) -> bool:
+        """Drop the indexes that have another owner now; if the group still says ours, ask again soon.
+
+        Returns whether there were any.
+        """
         lost = [index for index, (epoch, _) in numbers.items() if epoch != self.parts[index].epoch]
         for index in lost:
             del self.parts[index]
@@ -140,6 +146,7 @@ class Owner:
             log.warning("indexes_fenced", indexes=lost)
             self._retry_at = time.monotonic() + RETRY_LOST_INDEX_S
             metrics.OWNED.set(len(self.parts))
+        return bool(lost)
 
     def drop_lost(self, turn: Turn[Any]) -> None:
         """Take the indexes that are not ours any more out of a batch."""
