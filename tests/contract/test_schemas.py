@@ -4,17 +4,20 @@ import copy
 import json
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from datetime import datetime
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
+import fastavro
+import msgspec
 import pytest
 
 from services.contracts import events
-from services.contracts.codec import ON_TOPIC, RECORDS
+from services.contracts.codec import ON_TOPIC, RECORDS, Codec
 from services.contracts.errors import Undecodable
 from services.runtime import schemas
 from tests.contract.catalogue import Line, example, fingerprint, manifest
@@ -81,6 +84,7 @@ def changed(change: Callable[[list[dict[str, Any]]], object]) -> dict[str, Any]:
     return schema
 
 
+JSON = {"type": "string", "logicalType": "json"}
 OPTIONAL = {"name": "hint", "type": ["null", "string"], "default": None}
 
 
@@ -95,6 +99,7 @@ def test_an_added_field_with_a_default_is_compatible_both_ways() -> None:
     [
         (lambda fields: fields.append({"name": "hint", "type": "string"}), "hint: is new"),
         (lambda fields: fields[-1].update(name="text"), "text: is new"),
+        (lambda fields: fields.append(OPTIONAL | {"type": JSON, "default": "{}"}), "hint: is new JSON text"),
         (lambda fields: fields[-1].update(type="long"), "message: string is not read as long"),
         (lambda fields: fields[4].update(type="long"), "occurred_at: logical type"),
         (lambda fields: fields[-1].update(type=["null", "long"]), "message: no branch reads string"),
@@ -113,6 +118,28 @@ def test_a_field_that_may_be_null_is_not_read_by_one_that_may_not() -> None:
 def test_any_other_change_of_a_committed_schema_is_seen() -> None:
     line = next(line for line in LINES if line.name.endswith("StepFailed"))
     assert fingerprint(changed(lambda fields: fields.append(OPTIONAL))) != line.fingerprint
+
+
+WITH_OPTIONAL = [
+    line
+    for line in LINES
+    if "default" in line.schema["fields"][-1] and line.schema["fields"][-1]["type"] != JSON
+]
+
+
+@pytest.mark.parametrize("line", WITH_OPTIONAL, ids=lambda line: line.name)
+def test_a_record_of_an_older_writer_is_read_with_the_default(line: Line) -> None:
+    """As if the last optional field had been added by a new version: the old bytes still decode."""
+    old = copy.deepcopy(line.schema)
+    added = old["fields"].pop()["name"]
+    codec = Codec({1: old, line.id: line.schema})
+    record = example(line, line.examples[0])
+    body = msgspec.to_builtins(record, builtin_types=(datetime, bytes))
+    buffer = BytesIO()
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(old, named_schemas={}), body)
+    read = codec.decode(line.topic, b"\0\0\0\0\1" + buffer.getvalue())
+    assert getattr(read, added) in (None, ())
+    assert replace(read, **{added: getattr(record, added)}) == record
 
 
 # ---------------------------------------------------------------- dataclasses

@@ -13,7 +13,7 @@ NOT_FORWARDED = {"connection", "content-length", "date", "host", "server", "tran
 
 @dataclass(frozen=True)
 class Tampering:
-    """What the proxy does to a request's target and body, and to an answer's body; `touched` counts."""
+    """What the proxy does to a request's target and body, and to an answer's body."""
 
     target: Callable[[str], str] = str
     sent: Callable[[bytes], bytes] = bytes
@@ -21,7 +21,7 @@ class Tampering:
 
 
 class Proxy(ThreadingHTTPServer):
-    """Forwards everything to `upstream`, as `tampering` changes it."""
+    """Forwards everything to `upstream`, as `tampering` changes it; `changed` counts what it changed."""
 
     daemon_threads = True
 
