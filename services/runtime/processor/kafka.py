@@ -54,6 +54,7 @@ class KafkaLog:
 
     def read_from(self, offsets: Mapping[Spot, int]) -> None:
         """Replace what is read; reading starts at the given offsets, unpaused."""
+        self._resume()
         self._consumer.assign(
             [TopicPartition(topic, part, offset) for (topic, part), offset in offsets.items()]
         )
@@ -160,6 +161,7 @@ class KafkaLog:
         self._consumer.close()
 
     def _resume(self) -> None:
+        """A pause outlives the assignment that it was made in; it must end with it."""
         if self._paused:
             self._consumer.resume([TopicPartition(topic, part) for topic, part in self._reading])
             self._paused = False
@@ -172,6 +174,7 @@ class KafkaLog:
         self._generation += 1
 
     def _on_revoke(self, consumer: Consumer, _spots: list[TopicPartition]) -> None:
+        self._resume()
         consumer.unassign()
         self._reading = self._assigned = frozenset()
         self._generation += 1
