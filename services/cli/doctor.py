@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 import psycopg2
 import typer
@@ -17,6 +16,7 @@ from confluent_kafka import KafkaException
 from services.cli import topics
 from services.cli.dev import jars, postgres, servers
 from services.cli.dev.broker import answers
+from services.cli.dev.child import readiness
 from services.cli.dev.command import DEFAULT_DATA, DataFolder
 from services.cli.dev.folder import DevError, Folder, port_is_free
 from services.cli.dev.parts import PARTS, PORTS, SCHEMAS
@@ -222,21 +222,13 @@ def check_processes(patient: Patient) -> list[Finding]:
     findings: list[Finding] = []
     for part in PARTS:
         pid = patient.state.get("pids", {}).get(part.name)
-        port = patient.state.get("ports", {}).get(part.name)
+        port = int(patient.state.get("ports", {}).get(part.name, 0))
         log = f"less {patient.folder.logs / f'{part.name}.log'}"
         if pid is None or not psutil.pid_exists(pid):
             findings.append(Finding(f"{part.name}: expected a running process, found none (pid {pid})", log))
-        elif problem := _not_ready(f"http://127.0.0.1:{port}/readyz"):
+        elif problem := readiness(port):
             findings.append(Finding(f"{part.name}: expected to be ready, found {problem}", log))
     return findings
-
-
-def _not_ready(url: str) -> str | None:
-    try:
-        answer = httpx.get(url, timeout=PROBE_TIMEOUT_S, trust_env=False)
-    except httpx.HTTPError as error:
-        return f"{type(error).__name__} at {url}"
-    return None if answer.status_code == 200 else f"{answer.status_code} {answer.text[:300].strip()}"
 
 
 Check = Callable[[Patient], list[Finding]]

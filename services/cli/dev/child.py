@@ -1,11 +1,10 @@
 """One supervised process: started again when it ends, with growing pauses."""
 
+import http.client
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
-
-import httpx
 
 PAUSE_MINIMUM_S = 0.5
 PAUSE_MAXIMUM_S = 10.0
@@ -24,6 +23,7 @@ class Child:
         self.name = name
         self.log = log
         self.address = f"http://127.0.0.1:{port}"
+        self._port = port
         self._command = command
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,11 +74,7 @@ class Child:
 
     def readiness(self) -> str | None:
         """None when it says that it is ready, else why not."""
-        try:
-            answer = httpx.get(f"{self.address}/readyz", timeout=PROBE_TIMEOUT_S, trust_env=False)
-        except httpx.HTTPError as error:
-            return f"{type(error).__name__} at {self.address}/readyz"
-        return None if answer.status_code == 200 else f"{answer.status_code}: {answer.text[:200]}"
+        return readiness(self._port)
 
     def ask_to_stop(self) -> None:
         """SIGTERM: it drains and ends."""
@@ -100,6 +96,24 @@ class Child:
     def tail(self) -> str:
         """The last lines of its log."""
         return tail(self.log)
+
+
+def readiness(port: int) -> str | None:
+    """None when /readyz on this port of the loopback address says ready, else what it says.
+
+    The standard library's client: asked several times a second while everything starts, a richer one would
+    cost more than what it waits for.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        body = answer.read(300).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__} at http://127.0.0.1:{port}/readyz"
+    finally:
+        connection.close()
+    return None if answer.status == http.client.OK else f"{answer.status} {body}"
 
 
 def tail(log: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from services.runtime import entropy
 
-POLL_S = 0.05
+POLL_S = 0.1
 LOG_BYTES_KEPT = 8 * 1024 * 1024
 PORTS_FROM = 20_000
 """Below the ports that the system gives to outgoing connections, any of which could come in between."""
