@@ -35,7 +35,6 @@ LIVE_S = 60.0
 STOP_PATIENCE_S = 5.0
 FRESH_S = 10.0
 ERROR_CHARS_MAX = 2000
-DEAD_LETTER_BYTES_MAX = 990_000
 
 log = telemetry.get_logger()
 
@@ -179,6 +178,7 @@ class Taking:
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         lost = {partition.partition for partition in partitions}
         self._held = deque(message for message in self._held if message.partition() not in lost)
+        self._consumer.resume(partitions)  # a pause would outlive this assignment and meet the next one
         self._joined = False
         log.info("revoked", partitions=sorted(lost))
 
@@ -196,12 +196,7 @@ def _address(message: Message) -> str:
 
 
 def _dead_letter(message: Message, error: str) -> Outgoing:
-    """The record as it came, with the reason in headers; one too large to be sent again loses its value,
-    which stays readable at `ms_origin` as long as the queue keeps it."""
-    value = message.value()
-    headers = _headers(message)
-    if len(value or b"") + sum(len(name) + len(text) for name, text in headers) > DEAD_LETTER_BYTES_MAX:
-        value, headers, error = None, (), f"cut, too large for a dead letter: {error}"
+    """The record as it came, with the reason in headers."""
     reasons = {
         "ms_reason": "undecodable",
         "ms_error": error[:ERROR_CHARS_MAX],
@@ -209,7 +204,7 @@ def _dead_letter(message: Message, error: str) -> Outgoing:
         "ms_service": "executor-worker",
     }
     added = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
-    return Outgoing(f"{TOPIC}.dlq", message.key(), value, headers + added)
+    return Outgoing(f"{TOPIC}.dlq", message.key(), message.value(), _headers(message) + added)
 
 
 def _headers(message: Message) -> envelope.Headers:
