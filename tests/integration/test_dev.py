@@ -26,27 +26,37 @@ ENDED = frozenset({"completed", "failed", "cancelled", "rejected", "completed_wi
 
 
 @pytest.fixture(scope="module")
-def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Local]:
-    """A running stack for the tests that do not stop it, started while all default ports are taken."""
-    with default_ports_taken(), local.running(tmp_path_factory.mktemp("dev")) as running:
+def taken() -> Iterator[set[int]]:
+    """The default ports, taken by us, but for those that somebody else on this machine has now."""
+    with default_ports_taken() as ports:
+        yield ports
+
+
+@pytest.fixture(scope="module")
+def dev(taken: set[int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Local]:
+    """A running stack for the tests that do not stop it."""
+    with local.running(tmp_path_factory.mktemp("dev")) as running:
         yield running
 
 
 @contextlib.contextmanager
-def default_ports_taken() -> Iterator[None]:
-    with contextlib.ExitStack() as taken:
+def default_ports_taken() -> Iterator[set[int]]:
+    ports: set[int] = set()
+    with contextlib.ExitStack() as listeners:
         for port in PORTS.values():
-            listener = taken.enter_context(socket.socket())
-            with contextlib.suppress(OSError):  # then somebody else has it, which serves as well
+            listener = listeners.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
                 listener.bind(("127.0.0.1", port))
                 listener.listen()
-        yield
+                ports.add(port)
+        yield ports
 
 
-def test_taken_ports_are_replaced_and_recorded(dev: local.Local) -> None:
+def test_taken_ports_are_replaced_and_recorded(dev: local.Local, taken: set[int]) -> None:
     ports = dev.state["ports"]
     assert set(ports) == set(PORTS)
-    assert not set(ports.values()) & set(PORTS.values())
+    assert len(set(ports.values())) == len(PORTS)
+    assert not set(ports.values()) & taken
     assert dev.state["api_url"] == f"http://127.0.0.1:{ports['api']}"
     for part in ("kafka", "topics", "postgres", "schemas", "api", "manager", "worker", "notifier"):
         assert f"  ok  {part}" in dev.output
