@@ -17,7 +17,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=story.__doc__)
     parser.add_argument("--data", type=Path, help="a data folder to keep; default: a fresh one, removed")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # named, since a shell's background jobs ignore SIGINT
+        signal.signal(number, _interrupt)
     try:
         return story.run(options.data, os.environ)
     except KeyboardInterrupt:
@@ -26,7 +27,7 @@ def main() -> int:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """SIGTERM cleans up as Ctrl-C does."""
+    """Let everything that was started be stopped on the way out."""
     raise KeyboardInterrupt
 
 

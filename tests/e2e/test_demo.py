@@ -95,9 +95,12 @@ def test_a_byte_flipped_between_api_and_reader_fails_it(
 class Tapped(Receiver):
     """A receiver that is reached through a proxy which flips a byte of the body."""
 
+    def __init__(self, record: Path, say: Callable[[str], None]) -> None:
+        super().__init__(record, say)
+        self._proxy = ExitStack()
+
     def start(self) -> str:
         """The proxy's URL."""
-        self._proxy = ExitStack()
         url, _, path = super().start().rpartition("/")
         tampering = Tampering(sent=lambda body: flipped(body, len(body) // 2))
         return f"{self._proxy.enter_context(between(url, tampering)).url}/{path}"
