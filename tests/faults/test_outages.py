@@ -18,7 +18,7 @@ import pytest
 
 from services.cli.dev.folder import free_port
 from services.contracts.commands import StepOutcome
-from services.contracts.events import StepRunning, type_of
+from services.contracts.events import StepCompleted, StepRunning, type_of
 from services.runtime import entropy, schemas
 from tests import waiting
 from tests.faults.harness import canary, parcels, report
@@ -32,7 +32,8 @@ SEED = int(os.environ.get("FAULTS_SEED") or int.from_bytes(entropy.token(3)))
 ROWS = 60_000
 OUTAGE_S = 60.0
 CALLERS = 50
-EXPORT = {"jobType": "export", "dataset": parcels.DATASET_ID, "params": {}}
+GATED = {"jobType": "export", "dataset": parcels.GATED_ID, "params": {"batches": ["BERN", "CORK"]}}
+LANES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +151,28 @@ def test_the_same_post_many_times_at_once_is_one_execution(outages: Outages) -> 
 
 
 def test_a_worker_that_wakes_after_its_lease_changes_nothing(outages: Outages) -> None:
-    run = outages.world
+    run, bootstrap = outages.world, outages.servers.bootstrap
+    run.settle()
     first = psutil.Process(run.system.state["pids"]["worker"])
-    with Stories(outages.servers.bootstrap) as stories:
-        taken = freeze_with_work(run, first, stories)
+    with Stories(bootstrap) as stories, parcels.closed_gate(run.system.state["source_url"]) as open_gate:
+        run.system.put_dataset(parcels.GATED_ID, parcels.GATED)
+        asked = {run.history.submit(body=GATED).execution_id for _ in range(LANES)}
+        waiting.until(lambda: len(owned(stories, asked)) == LANES, 60, "the worker to run them all")
+        takes = owned(stories, asked)
+        first.suspend()
+        run.watch.frozen[first.pid] = run.watch.now()
+        open_gate()
         try:
             with away(OUTAGE_S), second_worker(first):
-                waiting.until(
-                    lambda: all(ended(stories, id) for id in taken), 120, "the work to be done by another"
-                )
-                before = {id: list(stories.by_id[id].events) for id in taken}
+                waiting.until(lambda: ended(stories, asked), 120, "the work to be done by another")
+                before = {id: list(stories.by_id[id].events) for id in asked}
         finally:
             first.resume()
-        takes = set(taken.values())
-        waiting.until(lambda: takes <= outcomes(outages.servers.bootstrap), 90, "the late outcomes")
+        assert takes.isdisjoint(winners(stories, asked))
+        waiting.until(lambda: takes <= outcomes(bootstrap), 90, "the late outcomes")
         waiting.until(lambda: stale(run) >= len(takes), 60, "the manager to drop the late outcomes")
         stories.read_on()
-        assert {id: stories.by_id[id].events for id in taken} == before
+        assert {id: stories.by_id[id].events for id in asked} == before
     outages.settled()
 
 
@@ -176,37 +182,16 @@ def test_secrets_are_nowhere(outages: Outages) -> None:
     assert not canary.search(run.system, run.history, outages.folder)
 
 
-def freeze_with_work(run: World, worker: psutil.Process, stories: Stories) -> dict[str, str]:
-    """Stop the worker while it runs something: execution id -> its take."""
-    for _ in range(10):
-        waiting.until(lambda: not left(stories), 120, "earlier work to end")
-        for _ in range(4):
-            asked = run.history.new(EXPORT)
-            assert run.history.once(asked) == "ok"
-        waiting.until(lambda: left(stories), 60, "the worker to take something")
-        worker.suspend()
-        run.watch.frozen[worker.pid] = run.watch.now()
-        settled_for(run, stories, 3.0)
-        if taken := left(stories):
-            return taken
-        worker.resume()
-    raise AssertionError("the worker was always between two steps")
-
-
-def settled_for(run: World, stories: Stories, seconds: float) -> None:
-    """Let what the worker sent before it was stopped come through."""
-    run.wait(seconds)
+def owned(stories: Stories, asked: set[str]) -> set[str]:
+    """The takes that run a step of these executions now."""
     stories.read_on()
+    return {take for id in asked if id in stories.by_id and (take := owner(stories.by_id[id]))}
 
 
-def left(stories: Stories) -> dict[str, str]:
-    """Execution id -> take, of those that a take owns now."""
-    stories.read_on()
-    found = {}
-    for id, story in stories.by_id.items():
-        if story.end is None and (take := owner(story)):
-            found[id] = take
-    return found
+def winners(stories: Stories, asked: set[str]) -> set[str]:
+    """The takes whose outcome counted."""
+    told = [event for id in asked for event in stories.by_id[id].events]
+    return {event.causation_id for event in told if isinstance(event, StepCompleted)}
 
 
 def owner(story: Story) -> str | None:
@@ -220,10 +205,10 @@ def owner(story: Story) -> str | None:
     return take
 
 
-def ended(stories: Stories, id: str) -> bool:
-    """Whether the log has its terminal event."""
+def ended(stories: Stories, asked: set[str]) -> bool:
+    """Whether the log has their terminal events."""
     stories.read_on()
-    return stories.by_id[id].end is not None
+    return not stories.unfinished(asked)
 
 
 def outcomes(bootstrap: str) -> set[str]:

@@ -51,7 +51,7 @@ def _places(system: System, history: History, folders: tuple[Path, ...]) -> Iter
 
 
 def _topics(bootstrap: str) -> Iterator[tuple[str, bytes]]:
-    names = list(AdminClient({"bootstrap.servers": bootstrap}).list_topics(30).topics)
+    names = list(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=30).topics)
     assert any(name.endswith(".dlq") for name in names)
     for name in names:
         with Reader(bootstrap, name) as reader:

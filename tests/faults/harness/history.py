@@ -89,9 +89,9 @@ class History:
             self.asked.append(asked)
             return asked
 
-    def submit(self, patient: bool = True) -> Asked:
+    def submit(self, patient: bool = True, body: dict[str, Any] | None = None) -> Asked:
         """Ask; a patient caller repeats the same request until it is accepted."""
-        asked = self.new()
+        asked = self.new(body)
         if patient:
             waiting.until(lambda: self.once(asked) != "unknown", PATIENCE_S, f"{asked.key} to be accepted")
         else:

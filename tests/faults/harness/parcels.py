@@ -3,8 +3,12 @@
 import hashlib
 import random
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+import psycopg2
 
 from services.cli.dev import postgres
 from tests.exporting import PSQL_ENVIRONMENT, psql_copy
@@ -29,6 +33,18 @@ DATASET: dict[str, Any] = {
     "order_by": ["parcel_id"],
     "formats": ["csv"],
 }
+GATED_ID = "gated-parcels"
+GATED: dict[str, Any] = DATASET | {"table": "public.gated_parcels"}
+"""The same rows, which come only while the gate is open."""
+GATE = """
+CREATE FUNCTION public.passed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.05); END LOOP;
+    RETURN true;
+END $$;
+CREATE VIEW public.gated_parcels AS
+    SELECT parcels.* FROM (SELECT public.passed() AS passed OFFSET 0) AS gate
+    JOIN public.parcels ON gate.passed;
+"""
 NOTES = ("", '"say ""fragile"""', '"a, b"', '"two\nlines"', "Zoë Łódź 東京", "plain")
 LIGHT_G = 5_000
 """The filter that some requests carry: grams below this."""
@@ -45,6 +61,20 @@ def load(url: str, rows: int) -> None:
     columns = ", ".join(f"{name} {type_}" for name, (_, type_) in COLUMNS.items())
     _psql(url, f"CREATE TABLE public.parcels ({columns})", b"")
     _psql(url, "\\copy public.parcels FROM pstdin WITH (FORMAT csv)", "".join(lines).encode())
+
+
+@contextmanager
+def closed_gate(url: str) -> Iterator[Callable[[], None]]:
+    """Exports of `GATED` wait until the function given is called, or the block ends."""
+    _psql(url, GATE, b"")
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(1)")
+        yield connection.close
+    finally:
+        connection.close()
 
 
 @cache

@@ -11,7 +11,6 @@ import httpx
 import psutil
 
 from tests import waiting
-from tests.faults.harness import parcels
 from tests.faults.harness.watch import Watch
 from tests.local import Local
 
@@ -127,12 +126,12 @@ class System:
         self.outputs.append(self.local.output)
         assert code == 0, self.local.output[-2000:]
 
-    def put_dataset(self) -> None:
-        """Create ours by the public API."""
+    def put_dataset(self, id: str, definition: Mapping[str, Any]) -> None:
+        """Create a dataset by the public API."""
         url, key = self.address()
         answer = httpx.put(
-            f"{url}/v1/datasets/{parcels.DATASET_ID}",
-            json=parcels.DATASET,
+            f"{url}/v1/datasets/{id}",
+            json=dict(definition),
             headers={"Authorization": f"Bearer {key}"},
             timeout=15,
             trust_env=False,

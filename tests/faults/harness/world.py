@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
 from services.cli.dev.folder import Folder, free_port
 from services.cli.dev.parts import PORTS
 from services.runtime import entropy
@@ -52,7 +54,7 @@ class World:
     def prepare(self, rows: int) -> None:
         """The source table and its dataset."""
         parcels.load(self.system.state["source_url"], rows)
-        self.system.put_dataset()
+        self.system.put_dataset(parcels.DATASET_ID, parcels.DATASET)
 
     @staticmethod
     def wait(seconds: float) -> None:
@@ -94,7 +96,10 @@ class World:
         with Stories(self.system.state["kafka_bootstrap"]) as stories:
 
             def left() -> set[str]:
-                stories.read_on()
+                try:
+                    stories.read_on()
+                except KafkaException as error:  # the broker has only just come back
+                    return {str(error)}
                 return stories.unfinished({*self.history.accepted()})
 
             try:
