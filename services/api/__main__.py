@@ -12,9 +12,10 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from services.api import keys
-from services.api.keys import NAME, Caller, Role
+from services.api.keys import Caller, Role
 from services.api.server import Server
 from services.api.settings import DatabaseOnly, Settings
+from services.contracts import names
 from services.runtime import crash, migrations, signals, telemetry
 from services.runtime.database import connect
 from services.runtime.entropy import LocalClock
@@ -123,7 +124,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
+    if not names.TENANT.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected 1 to 64 of A-Z a-z 0-9 . _ @ -, found {text[:80]!r}")
     return text
 

@@ -113,12 +113,12 @@ def newest(cursor: Any, tenant: str, before: Cursor | None, limit: int) -> list[
     return [Execution(*row) for row in cursor.fetchall()]
 
 
-def events(cursor: Any, execution_id: str, after: int, limit: int) -> list[tuple[int, str]]:
-    """Events above a sequence as (sequence, JSON text); the caller has checked the tenant."""
+def events(cursor: Any, tenant: str, execution_id: str, after: int, limit: int) -> list[tuple[int, str]]:
+    """The tenant's events of an execution above a sequence, as (sequence, JSON text)."""
     cursor.execute(
-        "SELECT sequence, body::text FROM api.execution_event WHERE execution_id = %s AND sequence > %s"
-        " ORDER BY sequence LIMIT %s",
-        (execution_id, after, limit),
+        "SELECT sequence, body::text FROM api.execution_event"
+        " WHERE execution_id = %s AND tenant = %s AND sequence > %s ORDER BY sequence LIMIT %s",
+        (execution_id, tenant, after, limit),
     )
     return [(sequence, body) for sequence, body in cursor.fetchall()]
 
@@ -126,11 +126,12 @@ def events(cursor: Any, execution_id: str, after: int, limit: int) -> list[tuple
 _FILE_COLUMNS = "execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key"
 
 
-def files(cursor: Any, execution_id: str) -> list[File]:
-    """The published files in order of name; the caller has checked the tenant."""
+def files(cursor: Any, tenant: str, execution_id: str) -> list[File]:
+    """The tenant's published files of an execution, in order of name."""
     cursor.execute(
-        f"SELECT {_FILE_COLUMNS} FROM api.file WHERE execution_id = %s ORDER BY name",  # noqa: S608
-        (execution_id,),
+        f"SELECT {_FILE_COLUMNS} FROM api.file"  # noqa: S608
+        " WHERE execution_id = %s AND tenant = %s ORDER BY name",
+        (execution_id, tenant),
     )
     return [File(*row) for row in cursor.fetchall()]
 

@@ -20,7 +20,6 @@ from services.runtime import entropy
 
 CACHED_S = 2.0  # a revoked key ends within this time
 CACHED_MAX = 10_000
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _KEY = re.compile(r"ms_(?P<prefix>[0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 
 

@@ -24,7 +24,7 @@ from services.contracts.errors import Undecodable
 from services.contracts.events import Event, type_of
 from services.contracts.ids import EXECUTION_ID
 from services.runtime import telemetry
-from services.runtime.processor.types import Change, DataError, Input, Poison, Routed, Row
+from services.runtime.processor.types import Change, Input, Poison, Routed, Row
 
 PARKED_MAX = 1000
 SEQUENCE = re.compile(rb"[1-9][0-9]{0,17}")
@@ -177,17 +177,7 @@ def _event_rows(event: Event) -> tuple[Row, ...]:
 
 
 def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
-    """Write a batch's rows in the loop's transaction. Writing the same rows again changes nothing.
-
-    Raises DataError for text that no column takes.
-    """
-    try:
-        _write(cursor, rows)
-    except ValueError as error:  # psycopg2's own refusal, before anything is sent
-        raise DataError(str(error)) from error
-
-
-def _write(cursor: Any, rows: Sequence[Row]) -> None:
+    """Write a batch's rows in the loop's transaction. Writing the same rows again changes nothing."""
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_kind.setdefault(row.kind, []).append(row.values)

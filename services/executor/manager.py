@@ -7,8 +7,8 @@ from typing import Any, assert_never
 
 import msgspec
 
-from services.contracts import envelope, ids, topics
-from services.contracts.codec import Codec
+from services.contracts import envelope, ids, names, topics
+from services.contracts.codec import Codec, Record
 from services.contracts.commands import DefinitionState, JobRequested, StepOutcome, StepReport
 from services.contracts.envelope import Outgoing
 from services.contracts.errors import FieldError
@@ -24,7 +24,6 @@ from services.runtime.processor.types import Change, Input, Poison, Routed
 # nothing.
 _OURS = frozenset({"internal_error", "data_error", "too_large"})
 DEFINITION_WAIT = timedelta(seconds=30)
-REQUEST_BYTES_MAX = 256 * 1024
 
 INPUTS = ("job.requested", "step.progressed", "step.completed", "definition.state")
 OUTPUTS = ("step.requested", "execution.events")
@@ -57,19 +56,10 @@ class Manager:
         """Decode, and hold key and record against each other."""
         if record.topic == "definition.state" and record.value is None:
             return None  # compaction's tombstone: the deletion itself came as a revision
-        message = self._codec.decode(record.topic, record.value)
-        match message:
-            case DefinitionState():
-                return Routed(message.key, message)
-            case JobRequested():
-                _check_address(record, message)
-                named = request.named_definition(message)
-                return Routed(message.execution_id, message, (named,) if named else ())
-            case StepReport() | StepOutcome():
-                _check_key(record, message.execution_id)
-                return Routed(message.execution_id, message)
-            case _:
-                raise Poison("unexpected_record", f"{type(message).__name__} is not for the manager")
+        try:
+            return _routed(record, self._codec.decode(record.topic, record.value))
+        except request.NameRefused as error:
+            raise Poison("bad_name", str(error)) from error
 
     def apply(
         self,
@@ -85,7 +75,7 @@ class Manager:
             case DefinitionState():
                 return _define(message, state)
             case JobRequested():
-                return self._requested(message, state, lookups, now)
+                return self._requested(message, state, lookups, len(record.value or b""), now)
             case StepReport() | StepOutcome():
                 return self._said(message, state, now)
         assert_never(message)
@@ -147,12 +137,11 @@ class Manager:
         wanted: JobRequested,
         state: State | None,
         lookups: Mapping[str, State | None],
+        size: int,
         now: datetime,
     ) -> Change[State]:
-        if isinstance(state, Execution):
-            return self._again(wanted, state)
-        if isinstance(state, Parked):
-            return _kept(state)
+        if isinstance(state, Execution | Parked):
+            return _again(wanted, state)
         if fault := request.age_fault(wanted, now):
             raise Poison(*fault)
         if unsealed := request.unsealed_fields(wanted):
@@ -161,16 +150,12 @@ class Manager:
                 f"{', '.join(unsealed)}: expected sealed values, found plain text; use the REST api",
                 self._codec.encode(request.without_secrets(wanted)),
             )
+        if size > names.REQUEST_BYTES_MAX:
+            message = f"expected at most {names.REQUEST_BYTES_MAX} bytes, found {size}"
+            return self._reject(wanted, (FieldError("", message),), now)
         if request.named_definition(wanted) is None:
             return self._accept(wanted, now)
         return self._resolve(Parked(request=wanted, until=now + DEFINITION_WAIT), lookups, now)
-
-    def _again(self, wanted: JobRequested, state: Execution) -> Change[State]:
-        if request.request_hash(wanted) == state.request_hash:
-            return _kept(state)
-        raise Poison(
-            "id_conflict", f"execution {state.execution_id} exists with another request; use a new id"
-        )
 
     def _resolve(self, parked: Parked, lookups: Mapping[str, State | None], now: datetime) -> Change[State]:
         named = request.named_definition(parked.request)
@@ -230,10 +215,37 @@ class Manager:
         return Change(state, due_at=decide.next_instant(state), out=tuple(out))
 
 
+def _routed(record: Input, message: Record) -> Routed:
+    """The states that a record is about, once key, place and names are as they must be."""
+    match message:
+        case DefinitionState():
+            request.check_definition(message)
+            _check_place(record, message.key)
+            return Routed(message.key, message)
+        case JobRequested():
+            _check_execution(record, message.execution_id)
+            request.check_names(message)
+            named = request.named_definition(message)
+            return Routed(message.execution_id, message, (named,) if named else ())
+        case StepReport() | StepOutcome():
+            _check_execution(record, message.execution_id)
+            return Routed(message.execution_id, message)
+        case _:
+            raise Poison("unexpected_record", f"{type(message).__name__} is not for the manager")
+
+
 def _define(definition: DefinitionState, state: State | None) -> Change[State]:
     if isinstance(state, DefinitionState) and state.revision >= definition.revision:
         return Change(state)
     return Change(definition, wakes=True)
+
+
+def _again(wanted: JobRequested, state: Execution | Parked) -> Change[State]:
+    known = state.request_hash if isinstance(state, Execution) else request.request_hash(state.request)
+    if request.request_hash(wanted) == known:
+        return _kept(state)
+    id = wanted.execution_id
+    raise Poison("id_conflict", f"execution {id} exists with another request; use a new id")
 
 
 def _kept(state: Execution | Parked) -> Change[State]:
@@ -242,23 +254,20 @@ def _kept(state: Execution | Parked) -> Change[State]:
     return Change(state, due_at=decide.next_instant(state))
 
 
-def _check_key(record: Input, execution_id: str) -> None:
+def _check_execution(record: Input, execution_id: str) -> None:
     if not ids.EXECUTION_ID.fullmatch(execution_id):
         raise Poison("bad_id", "execution_id: expected 40 hex digits")
-    if record.key != execution_id.encode():
-        raise Poison("key_mismatch", "the record's key is not its execution id; use the id as the key")
+    _check_place(record, execution_id)
 
 
-def _check_address(record: Input, wanted: JobRequested) -> None:
-    """A request of another service: key, partition and size must fit before anything is made of it."""
-    _check_key(record, wanted.execution_id)
-    home = partition_of(wanted.execution_id.encode(), topics.LOOP_PARTITIONS)
+def _check_place(record: Input, key: str) -> None:
+    """A state has one home. A record elsewhere would have two owners fold it, each on its own."""
+    if record.key != key.encode():
+        raise Poison("key_mismatch", f"the record's key is not {key}; use it as the key")
+    home = partition_of(key.encode(), topics.LOOP_PARTITIONS)
     if record.partition != home:
         raise Poison(
             "wrong_partition",
-            f"key {wanted.execution_id} belongs on partition {home}, found on {record.partition};"
+            f"key {key} belongs on partition {home}, found on {record.partition};"
             " set partitioner=murmur2_random in the producer",
         )
-    size = len(record.value or b"")
-    if size > REQUEST_BYTES_MAX:
-        raise Poison("too_large", f"expected at most {REQUEST_BYTES_MAX} bytes, found {size}")

@@ -1,6 +1,5 @@
 """`POST /v1/executions`: the body as sent, checked field by field, and the `job.requested` made of it."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +7,7 @@ from typing import Any
 
 from services.contracts.callbacks import check_callback, header_fault
 from services.contracts.commands import Callback, Definition, JobRequested
+from services.contracts.names import DEFINITION_ID
 from services.jobs.fields import Faults, Fields, shown
 
 FIELDS = (
@@ -18,7 +18,6 @@ CALLBACKS_MAX = 10
 ACTIONS_MAX = 20
 HEADERS_MAX = 50
 HEADER_CHARS_MAX = 4096
-ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 ID_RULE = "1 to 100 of a-z 0-9 . _ - beginning with a letter or digit"
 
 Seal = Callable[[str, str], str]
@@ -114,7 +113,7 @@ def _callback(body: Mapping[str, Any], seal: Seal, names: SealedFields) -> Callb
 
 def _dataset(fields: Fields) -> str | None:
     value = fields.get("dataset")
-    if value is None or (isinstance(value, str) and ID.fullmatch(value)):
+    if value is None or (isinstance(value, str) and DEFINITION_ID.fullmatch(value)):
         return value
     fields.faults.add("dataset", f"expected the id of a dataset ({ID_RULE}), found {shown(value)}")
     return None

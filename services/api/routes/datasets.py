@@ -6,11 +6,12 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from services.api import definitions, openapi, views
 from services.api.bodies import read_json_or_yaml, reply
-from services.api.core.submission import ID, ID_RULE
+from services.api.core.submission import ID_RULE
 from services.api.definitions import Conditions, Name, Revision
 from services.api.paging import CursorText, Limit, page
 from services.api.parts import AnyParts, Operator, Viewer
 from services.api.problems import invalid, not_found
+from services.contracts.names import DEFINITION_ID
 from services.jobs import dataset as datasets
 
 KIND = "dataset"
@@ -38,7 +39,7 @@ async def put(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Create or replace a dataset."""
-    if not ID.fullmatch(id):
+    if not DEFINITION_ID.fullmatch(id):
         raise invalid("id", f"expected {ID_RULE}")
     body = await read_json_or_yaml(request, BODY_BYTES_MAX)
     datasets.parse(body)
@@ -66,7 +67,7 @@ async def get(
     name = Name(caller.tenant, KIND, id)
 
     def find(cursor: Any) -> Revision | None:
-        if not ID.fullmatch(id):
+        if not DEFINITION_ID.fullmatch(id):
             return None
         return (
             definitions.current(cursor, name) if revision is None else definitions.at(cursor, name, revision)
@@ -85,7 +86,7 @@ async def get(
 )
 async def list_all(caller: Viewer, parts: AnyParts, limit: Limit = 50, cursor: CursorText = None) -> Response:
     """The current revisions."""
-    if cursor is not None and not ID.fullmatch(cursor):
+    if cursor is not None and not DEFINITION_ID.fullmatch(cursor):
         raise invalid("cursor", "expected a cursor of an earlier page")
     rows = await parts.pool.read(
         lambda database: definitions.listed(database, caller.tenant, KIND, cursor or "", limit + 1)
@@ -99,7 +100,7 @@ async def delete(id: Id, caller: Operator, parts: AnyParts, if_match: IfMatch = 
     """Remove a dataset; executions that have begun keep the revision they started with."""
     name = Name(caller.tenant, KIND, id)
     conditions = Conditions(if_match)
-    found = ID.fullmatch(id) is not None and await parts.pool.write(
+    found = DEFINITION_ID.fullmatch(id) is not None and await parts.pool.write(
         lambda cursor: definitions.delete(cursor, name, caller.principal, conditions)
     )
     if not found:

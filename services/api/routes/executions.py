@@ -42,7 +42,7 @@ async def get(id: Id, caller: Viewer, parts: AnyParts) -> Response:
 
     def find(cursor: Any) -> tuple[Execution, list[File]] | None:
         row = _find(cursor, caller.tenant, id)
-        return None if row is None else (row, executions.files(cursor, id))
+        return None if row is None else (row, executions.files(cursor, caller.tenant, id))
 
     found = await parts.pool.read(find)
     if found is None:
@@ -68,7 +68,7 @@ async def events(
     def find(cursor: Any) -> list[tuple[int, str]] | None:
         if _find(cursor, caller.tenant, id) is None:
             return None
-        return executions.events(cursor, id, after, limit)
+        return executions.events(cursor, caller.tenant, id, after, limit)
 
     rows = await parts.pool.read(find)
     if rows is None:

@@ -21,6 +21,7 @@ from services.api.problems import Problem, invalid, unavailable
 from services.contracts import envelope, ids
 from services.contracts.commands import Definition, JobRequested
 from services.contracts.errors import FieldError
+from services.contracts.names import REQUEST_BYTES_MAX
 from services.jobs.refused import Refused
 from services.runtime import entropy, schemas, sealing
 
@@ -96,6 +97,13 @@ async def _definition(parts: Parts, caller: Caller, id: str) -> Definition:
 
 def _row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
     definition = record.definition
+    value = schemas.codec().encode(record)
+    if len(value) > REQUEST_BYTES_MAX:
+        message = (
+            f"the request and its dataset take {len(value)} bytes: expected at most {REQUEST_BYTES_MAX};"
+            " name fewer batches or filters, or shorten the dataset's descriptions"
+        )
+        raise Problem("body-too-large", message)
     return Submit(
         execution_id=record.execution_id,
         tenant=caller.tenant,
@@ -107,7 +115,7 @@ def _row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
         dataset_revision=definition.revision if definition else None,
         body_hash=body_hash,
         submitted_at=record.requested_at,
-        record=envelope.command(record, schemas.codec().encode(record)),
+        record=envelope.command(record, value),
     )
 
 

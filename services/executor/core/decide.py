@@ -1,5 +1,6 @@
 """Every rule about executions: what a request, a report, an outcome or a timer leads to."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.contracts import events, ids
@@ -11,6 +12,8 @@ from services.executor.core.retry import LONGEST_S, LONGEST_UNCOUNTED_S, UNCOUNT
 from services.executor.core.story import Story
 
 LEASE = timedelta(seconds=20)
+QUEUE_TIMEOUT = timedelta(hours=24)
+WORKER_FIRST = timedelta(seconds=30)
 WORKER_LOST = "worker_lost"
 
 # A slot's execution has no pending phase: when it fires, it runs (S0 0.5).
@@ -91,6 +94,9 @@ def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
     for index, step in enumerate(state.steps):
         if step.retry_at is not None and step.retry_at <= now:
             story.ask(index)
+        elif (timeout := _timeout(step)) is not None and timeout.at <= now:
+            _fail(story, step, timeout.reason, timeout.message)
+            break
         elif step.lease_until is not None and step.lease_until <= now:
             if caught_up_at + LEASE > now:
                 story.lease(index, caught_up_at + LEASE)
@@ -113,7 +119,32 @@ def next_instant(state: Execution) -> datetime | None:
     if state.status.terminal:
         return None
     instants = [at for step in state.steps for at in (step.retry_at, step.lease_until) if at is not None]
-    return min(instants, default=None)
+    timeouts = [timeout.at for step in state.steps if (timeout := _timeout(step)) is not None]
+    return min(instants + timeouts, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timeout:
+    """When the current attempt has taken too long, and what to say then."""
+
+    at: datetime
+    reason: str
+    message: str
+
+
+def _timeout(step: Step) -> _Timeout | None:
+    """Nothing waits for ever: neither for a worker, nor for a worker that only says it is alive."""
+    if not step.current:
+        return None
+    if step.running_since is not None:
+        # The worker, which stops the work, has the first word.
+        limit = timedelta(seconds=step.plan.timeout_s)
+        message = f"the step ran longer than its timeout of {step.plan.timeout_s} s"
+        return _Timeout(step.running_since + limit + WORKER_FIRST, "timeout", message)
+    if step.asked_at is not None:
+        message = f"no worker took the step within {QUEUE_TIMEOUT.total_seconds() / 3600:.0f} h"
+        return _Timeout(step.asked_at + QUEUE_TIMEOUT, "queue_timeout", message)
+    return None
 
 
 def _current(state: Execution, attempt_id: str) -> int | None:

@@ -17,7 +17,8 @@ class Step:
     """One step of the plan. Attempts count from 1; an attempt is current while `asked` > `closed`.
 
     `counted` attempts ended by a fault of the step, not because something was away.
-    `lease_until`, `asked` and `asked_since` belong to the work, not to the history: no event tells of them.
+    `asked_since` is the instant of the first attempt, `asked_at` and `running_since` of the current one.
+    `lease_until` and what begins with `asked` belong to the work, not to the history: no event tells of them.
     `progress` is files and rows of the current take, so that a part told twice is one event.
     """
 
@@ -25,6 +26,8 @@ class Step:
     status: StepStatus = StepStatus.NOT_STARTED
     asked: int = 0
     asked_since: datetime | None = None
+    asked_at: datetime | None = None
+    running_since: datetime | None = None
     closed: int = 0
     counted: int = 0
     take_id: str | None = None
@@ -122,6 +125,7 @@ def _step_evolved(
                 asked=event.attempt,
                 take_id=event.take_id,
                 worker=event.worker,
+                running_since=event.occurred_at,
                 progress=(0, 0),
                 retry_at=None,
             )
@@ -134,6 +138,7 @@ def _step_evolved(
                 closed=event.attempt,
                 counted=step.counted + (event.reason not in UNCOUNTED),
                 take_id=None,
+                running_since=None,
                 lease_until=None,
                 retry_at=event.retry_at,
             )

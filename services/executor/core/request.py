@@ -1,5 +1,6 @@
 """What a `job.requested` record must be before an execution may come of it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,7 +9,7 @@ from typing import Any
 import msgspec
 
 from services import jobs
-from services.contracts import ids
+from services.contracts import ids, names
 from services.contracts.callbacks import check_callback
 from services.contracts.commands import Definition, DefinitionState, JobRequested, definition_key
 from services.contracts.errors import FieldError
@@ -24,10 +25,37 @@ SEALED_PREFIX = "sealed:v1:"
 _NOT_HASHED = ("origin", "requested_at", "planned_at")
 
 
+class NameRefused(Exception):
+    """A name has a form that no name of ours has."""
+
+
 def request_hash(request: JobRequested) -> str:
     """A hash over what is asked for; the same id with another hash is a conflict."""
     body: dict[str, Any] = msgspec.to_builtins(request)
     return ids.body_hash({name: value for name, value in body.items() if name not in _NOT_HASHED})
+
+
+def check_names(request: JobRequested) -> None:
+    """Names of another form than api takes are refused before they become keys. Raises NameRefused."""
+    _check("tenant", request.tenant, names.TENANT)
+    _check("created_by", request.created_by, names.PRINCIPAL)
+    if request.definition_id is not None:
+        _check("definition_id", request.definition_id, names.DEFINITION_ID)
+    if request.origin not in names.ORIGINS:
+        raise NameRefused(f"origin: expected one of {', '.join(sorted(names.ORIGINS))}")
+
+
+def check_definition(definition: DefinitionState) -> None:
+    """Likewise for a definition. Raises NameRefused."""
+    if definition.kind != DEFINITION_KIND:
+        raise NameRefused(f"kind: expected {DEFINITION_KIND}")
+    _check("tenant", definition.tenant, names.TENANT)
+    _check("id", definition.id, names.DEFINITION_ID)
+
+
+def _check(field: str, value: str, form: re.Pattern[str]) -> None:
+    if not form.fullmatch(value):
+        raise NameRefused(f"{field}: expected the form {form.pattern}, found {value[:80]!r}")
 
 
 def age_fault(request: JobRequested, now: datetime) -> tuple[str, str] | None:

@@ -60,6 +60,7 @@ class Story:
             step.plan.name,
             asked=attempt,
             asked_since=step.asked_since or self.now,
+            asked_at=self.now,
             retry_at=None,
             take_id=None,
         )

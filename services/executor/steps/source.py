@@ -116,4 +116,6 @@ def _meaning(error: psycopg2.Error, name: str, table: str, *, late: bool) -> Out
         # Of data errors only the code is told: their text may quote values of columns nobody may see.
         text = error.diag.message_primary if state.startswith(_TELLING) else "a value does not fit its column"
         return Fail("dataset_error", f"{where}: {text} (SQLSTATE {state})")
-    return Retry("source_unavailable", f"{where}: the source cannot answer now (SQLSTATE {state})")
+    if database.classify(error) is Failure.BACKPRESSURE:
+        return Retry("source_unavailable", f"{where}: the source cannot answer now (SQLSTATE {state})")
+    return Retry("source_error", f"{where}: the source failed (SQLSTATE {state})")

@@ -91,7 +91,7 @@ class Batch(Generic[S]):
         """One due timer; where the state is gone, so is its timer."""
         state = self._get(timer.key)
         if state is None:
-            self._keep(timer.key, timer.part, Change(None))
+            self._keep(timer.key, timer.part, Change(None), None)
             return
         lookups = self._lookups(self._handler.lookups(timer.key, state))
         self._guarded(
@@ -107,20 +107,22 @@ class Batch(Generic[S]):
         part.offsets[record.topic] = record.offset + 1
         part.out.append(dead_letter(self._handler.name, record, error))
         if key is not None and (change := self._verdict(key, error, record.address)) is not None:
-            self._keep(key, record.partition, change)
+            self._keep(key, record.partition, change, self._encoded(change))
 
     def poison_timer(self, timer: Timer, error: Poison) -> None:
         """A timer that can never be processed: its state is marked, or at least loses the timer."""
         state = self._get(timer.key)
         change = self._verdict(timer.key, error, f"timer/{timer.key}")
         if change is not None or state is not None:
-            self._keep(timer.key, timer.part, change or Change(state))
+            change = change or Change(state)
+            self._keep(timer.key, timer.part, change, self._encoded(change))
 
     def _guarded(self, decide: Callable[[], Change[S]], key: str, part: int, record: Input | None) -> None:
         try:
             change = decide()
             _check_sizes(change.out)
-        except Exception as error:  # the one input is at fault, not its neighbours: ARCHITECTURE of the loop
+            body = self._encoded(change)
+        except Exception as error:  # the one input is at fault, not its neighbours
             poison = (
                 error
                 if isinstance(error, Poison)
@@ -131,7 +133,7 @@ class Batch(Generic[S]):
             else:
                 self.poison(record, poison, key)
             return
-        self._keep(key, part, change)
+        self._keep(key, part, change, body)
         if change.dead is not None and record is not None:
             self.turn.part(part).out.append(dead_letter(self._handler.name, record, change.dead))
 
@@ -141,8 +143,10 @@ class Batch(Generic[S]):
         except Exception:  # a handler that cannot even say so leaves its state as it is
             return None
 
-    def _keep(self, key: str, part: int, change: Change[S]) -> None:
-        body = None if change.state is None else self._handler.encode(change.state)
+    def _encoded(self, change: Change[S]) -> bytes | None:
+        return None if change.state is None else self._handler.encode(change.state)
+
+    def _keep(self, key: str, part: int, change: Change[S], body: bytes | None) -> None:
         share = self.turn.part(part)
         share.out.extend(change.out)
         share.rows.extend(change.rows)
@@ -165,7 +169,10 @@ def route_all(handler: Handler[S], records: Sequence[Input]) -> list[Routed | Po
 
 def _route(handler: Handler[S], record: Input) -> Routed | Poison | None:
     try:
-        return handler.route(record)
+        routed = handler.route(record)
+        if routed is not None and any("\0" in key for key in (routed.key, *routed.lookups)):
+            raise Poison("bad_key", "a key holds NUL, which no database takes")
+        return routed
     except Poison as error:
         return error
     except Undecodable as error:

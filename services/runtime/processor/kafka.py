@@ -85,7 +85,7 @@ class KafkaLog:
             self._consumer.pause([TopicPartition(topic, part) for topic, part in self._reading])
             self._paused = True
         message = self._consumer.poll(timeout_s)
-        if message is not None and message.error() is None:
+        if message is not None and self._input(message) is not None:
             spot = (message.topic() or "", message.partition() or 0)
             if spot in self._reading:  # else it was taken from us while we looked
                 self._consumer.seek(TopicPartition(*spot, message.offset() or 0))

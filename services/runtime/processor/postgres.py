@@ -115,7 +115,10 @@ class PostgresStore:
         with self._transaction() as cursor:
             cursor.execute(self._commit_sql, arguments)
             if rows and self._write_rows is not None:
-                self._write_rows(cursor, rows)
+                try:
+                    self._write_rows(cursor, rows)
+                except ValueError as error:  # psycopg2's own refusal, before anything is sent
+                    raise DataError(f"{type(error).__name__}: {error}") from error
             if wakes:
                 cursor.execute(
                     f"UPDATE {self._schema}.state SET due_at = clock_timestamp()"

@@ -20,6 +20,7 @@ from services.contracts.commands import (
     StepRequested,
 )
 from services.contracts.envelope import Outgoing
+from services.contracts.partition import partition_of
 from services.executor.manager import INPUTS, OUTPUTS, Manager
 from services.runtime.entropy import LocalClock
 from services.runtime.memory.log import Broker, MemoryLog
@@ -75,6 +76,13 @@ def house() -> House:
     return House()
 
 
+Case = Callable[[House, Any], object]
+
+
+def both(write: Case, reason: str, message: str) -> dict[str, tuple[Case, str, str]]:
+    return dict.fromkeys(("job.requested", "step.completed"), (write, reason, message))
+
+
 def job(key: str = "one", **changes: Any) -> JobRequested:
     wanted = JobRequested(
         execution_id=ids.execution_id(TENANT, "shop", "topic", key),
@@ -92,74 +100,9 @@ def raw(record: Command, **changes: Any) -> Outgoing:
     return replace(envelope.command(record, codec().encode(record)), **changes)
 
 
-def wrong_partition(house: House) -> None:
-    record = raw(job())
-    home = house.broker.append(record).partition
-    house.broker.topics["job.requested"].partitions[home].clear()
-    house.broker.append(record, (home + 1) % 12)
-
-
 GOOD = codec().encode(job())
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
-
-# What is written to job.requested, the reason of its dead letter, and a part of the message.
-REFUSED: dict[str, tuple[Callable[[House], object], str, str]] = {
-    "wrong magic": (lambda h: h.broker.append(raw(job(), value=b"\x07" + GOOD[1:])), "undecodable", "0x07"),
-    "unknown schema": (
-        lambda h: h.broker.append(raw(job(), value=b"\x00\x00\x00\x27\x0f" + GOOD[5:])),
-        "undecodable",
-        "unknown schema id 9999",
-    ),
-    "truncated": (
-        lambda h: h.broker.append(raw(job(), value=GOOD[:-9])),
-        "undecodable",
-        "damaged or truncated",
-    ),
-    "union mismatch": (
-        lambda h: h.broker.append(
-            raw(job(), value=GOOD.replace(b"noop\x10external", b"noop\x10external\x08"))
-        ),
-        "undecodable",
-        "JobRequested",
-    ),
-    "record of another topic": (
-        lambda h: h.broker.append(raw(job(), value=codec().encode(outcome(order(job()))))),
-        "undecodable",
-        "does not belong on topic job.requested",
-    ),
-    "JSON in an Avro topic": (
-        lambda h: h.broker.append(raw(job(), value=b'{"execution_id": "x"}')),
-        "undecodable",
-        "0x7b",
-    ),
-    "empty": (lambda h: h.broker.append(raw(job(), value=b"")), "undecodable", "empty"),
-    "tombstone": (lambda h: h.broker.append(raw(job(), value=None)), "undecodable", "empty"),
-    "10 MB": (
-        lambda h: h.say(job(parameters={"params": {"x": "y" * 10_000_000}})),
-        "too_large",
-        "expected at most 262144 bytes",
-    ),
-    "key of another execution": (
-        lambda h: h.broker.append(raw(job(), key=b"0" * 40)),
-        "key_mismatch",
-        "the record's key is not its execution id",
-    ),
-    "no key": (lambda h: h.broker.append(raw(job(), key=None)), "key_mismatch", "use the id as the key"),
-    "id of another form": (lambda h: h.say(job(execution_id="42")), "bad_id", "40 hex digits"),
-    "written by another partitioner": (wrong_partition, "wrong_partition", "partitioner=murmur2_random"),
-    "year 9999": (lambda h: h.say(job(requested_at=FAR)), "bad_time", "at most a day ahead"),
-    "a month old": (lambda h: h.say(job(requested_at=NOW - timedelta(days=31))), "too_old", "30 days"),
-    "plain text where sealed is due": (
-        lambda h: h.say(job(headers={"Authorization": "Bearer hunter2"})),
-        "unsealed",
-        'headers["Authorization"]: expected sealed values, found plain text',
-    ),
-    "plain secret of a callback": (
-        lambda h: h.say(job(callbacks=(Callback(events=(), url="https://a.example/", secret="hunter2"),))),
-        "unsealed",
-        "callbacks[0].secret",
-    ),
-}
+NUL = "a\0b"
 
 
 def order(wanted: JobRequested, step: str = "noop", attempt: int = 1) -> str:
@@ -193,19 +136,139 @@ def claim(attempt_id: str, **changes: Any) -> StepReport:
     return replace(said, **changes)
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_job_requested_is_dead_lettered_and_its_neighbours_run(house: House, case: str) -> None:
-    write, reason, message = REFUSED[case]
+def damaged(change: Callable[[bytes], bytes | None]) -> Case:
+    """The bytes of a good record, changed."""
+
+    def write(house: House, good: Command) -> None:
+        house.broker.append(raw(good, value=change(codec().encode(good))))
+
+    return write
+
+
+def displaced(**changes: Any) -> Case:
+    """A good record with another key or other headers."""
+    return lambda house, good: house.broker.append(raw(good, **changes))
+
+
+def altered(**changes: Any) -> Case:
+    """A record with other fields."""
+    return lambda house, good: house.say(replace(good, **changes))
+
+
+def elsewhere(house: House, good: Command) -> None:
+    record = raw(good)
+    home = partition_of(record.key or b"", 12)
+    house.broker.append(record, (home + 1) % 12)
+
+
+def again_with(**changes: Any) -> Case:
+    def write(house: House, good: Command) -> None:
+        house.say(good)
+        house.say(replace(good, **changes))
+
+    return write
+
+
+TAKEN = "taken"  # no dead letter, and it has its effect
+HUGE = "y" * 10_000_000
+DEFINED = codec().encode(
+    DefinitionState(
+        kind="dataset", tenant=TENANT, id="parcels", revision=1, changed_at=NOW, deleted=False, body={}
+    )
+)
+UNKNOWN_ID = b"\x00\x00\x00\x27\x0f"
+
+# The named cases of bad records: what is written to each topic, the reason of the dead letter, and a part of
+# its message. `good` is a record that would be taken.
+CASES: dict[str, dict[str, tuple[Case, str, str]]] = {
+    "wrong magic": both(damaged(lambda v: b"\x07" + v[1:]), "undecodable", "0x07"),
+    "unknown schema": both(damaged(lambda v: UNKNOWN_ID + v[5:]), "undecodable", "unknown schema id 9999"),
+    "truncated": both(damaged(lambda v: v[:-9]), "undecodable", "damaged or truncated"),
+    "union mismatch": both(damaged(lambda v: v[:-12] + b"\x7f" * 12), "undecodable", ""),
+    "new required field": both(damaged(lambda v: v + b"\x06new"), "undecodable", "bytes follow the record"),
+    "JSON in an Avro topic": both(damaged(lambda _: b'{"execution_id": "x"}'), "undecodable", "0x7b"),
+    "empty": both(damaged(lambda _: b""), "undecodable", "the value is empty"),
+    "tombstone": both(damaged(lambda _: None), "undecodable", "the value is empty"),
+    "10 MB": {
+        "job.requested": (altered(parameters={"x": HUGE}), "rejected", "expected at most 262144 bytes"),
+        "step.completed": (altered(output=HUGE), "too_large", "the limit is 900000"),
+    },
+    "no headers": both(displaced(headers=()), TAKEN, ""),
+    "bad header bytes": both(displaced(headers=(("ce_id", b"\xff\xfe"), ("traceparent", b"x"))), TAKEN, ""),
+    "tenant unlike key": {
+        "job.requested": (displaced(key=b"0" * 40), "key_mismatch", "use it as the key"),
+        "step.completed": (altered(tenant="rival"), "tenant_mismatch", "belongs to another tenant"),
+    },
+    "same id other body": {
+        "job.requested": (again_with(name="weekly"), "id_conflict", "use a new id"),
+        "step.completed": (again_with(outcome="fail"), TAKEN, ""),
+    },
+    "unknown type": both(damaged(lambda _: DEFINED), "undecodable", "does not belong on topic"),
+    "year 9999": {
+        "job.requested": (altered(requested_at=FAR), "bad_time", "at most a day ahead"),
+        "step.completed": (altered(finished_at=FAR), TAKEN, ""),  # a worker's clock decides nothing
+    },
+    "step out of range": {
+        "step.completed": (altered(attempt_id=ids.attempt_id("0" * 40, "s99", 1)), "unknown_attempt", "never")
+    },
+    "forged step.completed": {
+        "step.completed": (altered(execution_id="f" * 40), "unknown_execution", "no execution ffff")
+    },
+    "replayed outcome": {"step.completed": (again_with(), TAKEN, "")},
+    # Beyond the named ones:
+    "written by another partitioner": both(elsewhere, "wrong_partition", "partitioner=murmur2_random"),
+    "no key": both(displaced(key=None), "key_mismatch", "use it as the key"),
+    "id of another form": both(altered(execution_id="42"), "bad_id", "40 hex digits"),
+    "a month old": {"job.requested": (altered(requested_at=NOW - timedelta(days=31)), "too_old", "30 days")},
+    "NUL in a name": {
+        "job.requested": (altered(definition_id=NUL), "bad_name", "definition_id: expected the form")
+    },
+    "tenant of another form": {"job.requested": (altered(tenant="../../x"), "bad_name", "tenant: expected")},
+    "unknown origin": {"job.requested": (altered(origin="whatever"), "bad_name", "origin: expected one of")},
+    "number beyond 64 bits": {
+        "job.requested": (altered(actions=[10**30]), "internal_error", "OverflowError"),
+        "step.completed": (altered(output={"n": 10**30}), "internal_error", "OverflowError"),
+    },
+    "plain text where sealed is due": {
+        "job.requested": (
+            altered(headers={"Authorization": "Bearer hunter2"}),
+            "unsealed",
+            'headers["Authorization"]: expected sealed values, found plain text',
+        )
+    },
+    "plain secret of a callback": {
+        "job.requested": (
+            altered(callbacks=(Callback(events=(), url="https://a.example/", secret="hunter2"),)),
+            "unsealed",
+            "callbacks[0].secret",
+        )
+    },
+}
+PAIRS = [(case, topic) for case, topics in CASES.items() for topic in topics]
+
+
+@pytest.mark.parametrize(("case", "topic"), PAIRS)
+def test_a_bad_record_gets_its_answer_and_its_neighbours_go_on(house: House, case: str, topic: str) -> None:
+    write, reason, message = CASES[case][topic]
     house.say(job("before"))
-    write(house)
+    if topic == "step.completed":
+        good: Command = outcome(started(house).attempt_id)
+        before = house.names(job().execution_id)
+    else:
+        good, before = job(), []
+    write(house, good)
     house.say(job("after"))
     house.turn()
-    [(found, text, _)] = house.dead("job.requested")
-    assert found == reason
-    assert message in text
+    dead = house.dead(topic)
+    if reason == TAKEN:
+        assert dead == []
+        assert len(house.names(job().execution_id)) > len(before)
+    else:
+        [(found, text, _)] = dead
+        assert found == reason
+        assert message in text
     for key in ("before", "after"):
         assert house.names(job(key).execution_id) == ["execution.accepted"]
-    assert house.history(job().execution_id) == []
 
 
 def test_an_undecodable_record_keeps_its_bytes(house: House) -> None:
@@ -231,14 +294,6 @@ def test_the_dead_letter_of_plain_text_in_a_sealed_field_has_it_cut(house: House
     assert cut.callbacks[0].url == "https://a.example/"
 
 
-@pytest.mark.parametrize("headers", [(), (("ce_id", b"\xff\xfe"), ("traceparent", b"junk"))])
-def test_headers_are_for_others_a_record_without_good_ones_is_taken(house: House, headers: Any) -> None:
-    house.broker.append(raw(job(), headers=headers))
-    house.turn()
-    assert house.names(job().execution_id) == ["execution.accepted"]
-    assert house.dead("job.requested") == []
-
-
 def test_the_same_request_again_changes_nothing(house: House) -> None:
     house.say(job())
     house.turn()
@@ -246,14 +301,6 @@ def test_the_same_request_again_changes_nothing(house: House) -> None:
     house.turn()
     assert house.names(job().execution_id) == ["execution.accepted"]
     assert house.dead("job.requested") == []
-
-
-def test_the_same_id_with_another_body_is_a_conflict(house: House) -> None:
-    house.say(job())
-    house.say(job(name="weekly"))
-    house.turn()
-    assert [reason for reason, _, _ in house.dead("job.requested")] == ["id_conflict"]
-    assert house.names(job().execution_id) == ["execution.accepted"]
 
 
 def test_an_unknown_job_type_is_rejected_with_the_known_ones(house: House) -> None:
@@ -264,6 +311,25 @@ def test_an_unknown_job_type_is_rejected_with_the_known_ones(house: House) -> No
     assert rejected.sequence == 1
     assert "known: export, noop" in rejected.errors[0].message
     assert [reason for reason, _, _ in house.dead("job.requested")] == ["rejected"]
+
+
+def test_a_parked_request_conflicts_with_another_body_too(house: House) -> None:
+    house.say(job(job_type="export", definition_id="parcels"))
+    house.say(job(job_type="export", definition_id="parcels", name="weekly"))
+    house.turn()
+    assert [reason for reason, _, _ in house.dead("job.requested")] == ["id_conflict"]
+
+
+def test_a_definition_has_its_home_and_its_form(house: House) -> None:
+    good = DefinitionState(
+        kind="dataset", tenant=TENANT, id="parcels", revision=1, changed_at=NOW, deleted=False, body={}
+    )
+    displaced(key=b"dataset/rival/parcels")(house, good)
+    elsewhere(house, good)
+    altered(id="../x")(house, good)
+    house.turn()
+    reasons = [reason for reason, _, _ in house.dead("definition.state")]
+    assert sorted(reasons) == ["bad_name", "key_mismatch", "wrong_partition"]
 
 
 def test_a_request_waits_for_the_dataset_it_names(house: House) -> None:
@@ -303,39 +369,7 @@ def test_the_tombstone_of_a_definition_says_nothing_new(house: House) -> None:
 def started(house: House) -> StepRequested:
     house.say(job())
     house.turn()
-    [asked] = house.orders()
-    return asked
-
-
-# What is written to step.completed while attempt 1 is out, and the reason of its dead letter.
-FORGED: dict[str, tuple[Callable[[str], StepOutcome], str]] = {
-    "unknown execution": (lambda a: outcome(a, job("other")), "unknown_execution"),
-    "another tenant": (lambda a: outcome(a, tenant="rival"), "tenant_mismatch"),
-    "attempt that was never asked for": (lambda _: outcome(order(job(), attempt=7)), "unknown_attempt"),
-    "step out of range": (lambda _: outcome(order(job(), step="s99")), "unknown_attempt"),
-    "attempt of another form": (lambda _: outcome("1; drop table"), "unknown_attempt"),
-}
-
-
-@pytest.mark.parametrize("case", FORGED)
-def test_a_forged_outcome_changes_nothing(house: House, case: str) -> None:
-    asked = started(house)
-    forge, reason = FORGED[case]
-    house.say(forge(asked.attempt_id))
-    house.turn()
-    assert [found for found, _, _ in house.dead("step.completed")] == [reason]
-    assert house.names(job().execution_id) == ["execution.accepted"]
-    house.say(outcome(asked.attempt_id))
-    house.turn()
-    assert house.names(job().execution_id)[-1] == "execution.completed"
-
-
-@pytest.mark.parametrize("value", [b"\x07x", b"", None, b"{}", codec().encode(outcome("a"))[:-4], GOOD])
-def test_an_undecodable_outcome_is_dead_lettered(house: House, value: bytes | None) -> None:
-    asked = started(house)
-    house.broker.append(raw(outcome(asked.attempt_id), value=value))
-    house.turn()
-    assert [reason for reason, _, _ in house.dead("step.completed")] == ["undecodable"]
+    return next(asked for asked in house.orders() if asked.execution_id == job().execution_id)
 
 
 def test_the_outcome_of_another_take_is_dropped_and_replays_too(house: House) -> None:

@@ -36,11 +36,9 @@ def request(origin: str = "ad_hoc") -> JobRequested:
     )
 
 
-def plan(steps: int = 1, max_attempts: int = 3) -> tuple[PlannedStep, ...]:
-    return tuple(
-        PlannedStep(name=f"s{number}", kind="NOOP", parameters={}, timeout_s=60, max_attempts=max_attempts)
-        for number in range(steps)
-    )
+def plan(steps: int = 1, max_attempts: int = 3, timeout_s: int = 60) -> tuple[PlannedStep, ...]:
+    fields: dict[str, Any] = {"parameters": {}, "timeout_s": timeout_s, "max_attempts": max_attempts}
+    return tuple(PlannedStep(name=f"s{number}", kind="NOOP", **fields) for number in range(steps))
 
 
 def report(order: StepRequested, take: str, kind: str = "claim", **more: Any) -> StepReport:
@@ -135,7 +133,7 @@ def test_a_silent_worker_costs_an_attempt_and_the_step_is_asked_again_at_once() 
 
 
 def test_silence_that_we_slept_through_is_no_silence() -> None:
-    accepted = decide.accept(request(), "h", plan(), NOW)
+    accepted = decide.accept(request(), "h", plan(timeout_s=3600), NOW)
     owned = told(decide.report(accepted.execution, report(accepted.requests[0], "a"), NOW)).execution
     woke = NOW + timedelta(minutes=10)
     spared = decide.due(owned, woke, woke)
@@ -159,6 +157,31 @@ def test_attempts_end_with_a_failure_that_says_why() -> None:
     failed = story.events[-1]
     assert isinstance(failed, events.ExecutionFailed)
     assert (failed.reason, failed.message, failed.step) == ("r", "m", "s0")
+
+
+def test_a_step_that_nobody_takes_fails_after_a_day() -> None:
+    story = decide.accept(request(), "h", plan(), NOW)
+    at = decide.next_instant(story.execution)
+    assert at == NOW + timedelta(hours=24)
+    ended = decide.due(story.execution, at, NOW).events[-1]
+    assert isinstance(ended, events.ExecutionFailed)
+    assert (ended.reason, ended.message) == ("queue_timeout", "no worker took the step within 24 h")
+
+
+def test_a_worker_that_only_says_it_is_alive_is_not_believed_for_ever() -> None:
+    story = decide.accept(request(), "h", plan(), NOW)
+    order, now = story.requests[0], NOW
+    story = told(decide.report(story.execution, report(order, "a"), now))
+    while story.execution.status is Status.RUNNING:
+        now += timedelta(seconds=5)
+        if (due := decide.next_instant(story.execution)) and due <= now:
+            story = decide.due(story.execution, now, NOW)
+        else:
+            story = told(decide.report(story.execution, report(order, "a", "heartbeat"), now))
+    assert now - NOW == timedelta(seconds=60) + decide.WORKER_FIRST
+    failed = story.events[-1]
+    assert isinstance(failed, events.ExecutionFailed)
+    assert (failed.reason, failed.message) == ("timeout", "the step ran longer than its timeout of 60 s")
 
 
 def test_what_is_away_costs_no_attempt_until_the_steps_timeout() -> None:
