@@ -49,7 +49,7 @@ class Round:
             self._life(points, share)
         system.start()
         self.world.settle()
-        found = self.world.check()
+        found = self.world.check(asked_before)
         row = Row(
             round=self.number,
             seed=self.seed,

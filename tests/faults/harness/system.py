@@ -4,6 +4,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ EVERYTHING = (*SERVICES, "kafka", "postgres")
 START_ATTEMPTS = 4
 HIT_TIMEOUT_S = 90.0
 RETURN_TIMEOUT_S = 90.0
+GONE_TIMEOUT_S = 30.0
 TELLTALES = {"kafka": "kafka.Kafka", "postgres": "postgres"}
 
 
@@ -92,10 +94,22 @@ class System:
         self.kills[name] += 1
 
     def kill_everything(self) -> None:
-        """kill -9 of the supervisor and all it started, at once."""
+        """kill -9 of the supervisor and all it started, at once.
+
+        Each is stopped before any is killed, so that nobody restarts or cleans up after another; processes
+        of the database come and go meanwhile.
+        """
         assert self.local is not None
         self.count_hits()
-        self.local.kill_everything()
+        supervisor = psutil.Process(self.local.process.pid)
+        supervisor.suspend()
+        everything = [supervisor, *supervisor.children(recursive=True)]
+        for send in (psutil.Process.suspend, psutil.Process.kill):
+            for process in everything:
+                with suppress(psutil.NoSuchProcess):
+                    send(process)
+        self.local.wait()
+        psutil.wait_procs(everything, timeout=GONE_TIMEOUT_S)
         self.outputs.append(self.local.output)
         self.kills["all"] += 1
 
