@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -122,37 +123,41 @@ def _admin() -> AdminClient:
     return kafka.admin(settings.kafka, "millstream-topics")
 
 
-def _finish(lines: Sequence[str], good: str) -> None:
-    for line in lines:
+@contextmanager
+def _broker() -> Iterator[AdminClient]:
+    """An admin client; a broker that does not answer is one line and exit code 1."""
+    admin = _admin()
+    try:
+        yield admin
+    except (KafkaException, TimeoutError) as error:
+        found = str(error) or "no answer"
+        typer.echo(
+            f"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS: expected a broker that answers, found {found}", err=True
+        )
+        raise typer.Exit(1) from None
+
+
+def _finish(different: Sequence[str]) -> None:
+    for line in different:
         typer.echo(line, err=True)
-    if lines:
+    if different:
         raise typer.Exit(1)
-    typer.echo(good)
+    typer.echo(f"{len(declared())} topics as declared")
 
 
 @app.command()
 def apply() -> None:
     """Create the topics that are missing and verify the others."""
-    try:
-        created, different = apply_to(_admin())
-    except KafkaException as error:
-        typer.echo(
-            f"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS: expected a broker that answers, found {error}", err=True
-        )
-        raise typer.Exit(1) from None
+    with _broker() as admin:
+        created, different = apply_to(admin)
     for name in created:
         typer.echo(f"created {name}")
-    _finish(different, f"{len(declared())} topics as declared")
+    _finish(different)
 
 
 @app.command()
 def verify() -> None:
     """Verify every topic; change nothing."""
-    try:
-        different = differences(_admin(), declared())
-    except KafkaException as error:
-        typer.echo(
-            f"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS: expected a broker that answers, found {error}", err=True
-        )
-        raise typer.Exit(1) from None
-    _finish(different, f"{len(declared())} topics as declared")
+    with _broker() as admin:
+        different = differences(admin, declared())
+    _finish(different)

@@ -24,8 +24,8 @@ class Count:
 
 
 class Counting:
-    """Values are texts with a meaning: `boom` raises, `nul` breaks the row, `timer` asks for a timer,
-    `wait:<key>` parks until that key exists, `large` asks for a record that is too large."""
+    """Values are texts with a meaning: `boom` raises, `nul` and `raw-nul` break the row, `timer` asks for a
+    timer, `wait:<key>` parks until that key exists, `large` asks for a record that is too large."""
 
     def __init__(self, inputs: tuple[str, ...], output: str, name: str = "counting") -> None:
         self.name = name
@@ -60,7 +60,7 @@ class Counting:
         if text.startswith("wait:"):
             return self._park(replace(state, parked=text.removeprefix("wait:")), lookups, now)
         size = 2_000_000 if text == "large" else 0
-        broken = "\x00" if text == "nul" else ""
+        broken = "\x00" if text in ("nul", "raw-nul") else ""
         return Change(
             state,
             due_at=state.due_at,

@@ -180,13 +180,15 @@ def test_poison_is_dead_lettered_untouched_and_its_neighbours_go_on(world: World
     world.put("in.a", "k2", b"boom")
     world.put("in.a", "k3", b"large")
     world.put("in.a", "k4", FULL)
+    world.put("in.a", "k\0", b"one")
     put_all(world, "in.a", "one")
     member = Member(world)
     turned(member, done=settled(world, answered("one")), what="the neighbours' answers")
     letters = {dict(record.headers)["ms_reason"]: record for record in world.records("in.a.dlq")}
-    assert set(letters) == {b"internal_error", b"empty", b"too_large"} and len(world.records("in.a.dlq")) == 5
+    assert set(letters) == {b"internal_error", b"empty", b"too_large", b"bad_key"}
+    assert len(world.records("in.a.dlq")) == 6
     values = {record.value for record in world.records("in.a.dlq")}
-    assert values == {b"\xff\xfe", None, b"boom", b"large", FULL}
+    assert values == {b"\xff\xfe", None, b"boom", b"large", b"one", FULL}
     for record in letters.values():
         headers = dict(record.headers)
         assert headers["ms_service"].decode() == world.handler.name
@@ -198,18 +200,19 @@ def test_poison_is_dead_lettered_untouched_and_its_neighbours_go_on(world: World
     member.leave()
 
 
+@pytest.mark.parametrize("text", ["nul", "raw-nul"])
 def test_data_that_the_database_refuses_is_found_record_by_record(
-    world: World, request: pytest.FixtureRequest
+    world: World, request: pytest.FixtureRequest, text: str
 ) -> None:
     if isinstance(world, MemoryWorld):
         request.applymarker(pytest.mark.xfail(strict=True, reason="a store in memory refuses no data"))
     put_all(world, "in.a", "one")
-    world.put("in.a", "k5", b"nul")
+    world.put("in.a", "k5", text.encode())
     put_all(world, "in.a", "two")
     member = Member(world)
     turned(member, done=settled(world, answered("one") | answered("two")), what="the neighbours' answers")
     letters = world.records("in.a.dlq")
-    assert [(record.key, record.value) for record in letters] == [(b"k5", b"nul")]
+    assert [(record.key, record.value) for record in letters] == [(b"k5", text.encode())]
     assert dict(letters[0].headers)["ms_reason"] == b"data_error"
     assert sorted(world.row_texts()) == sorted(["one", "two"] * len(KEYS))
     member.leave()

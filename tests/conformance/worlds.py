@@ -171,8 +171,9 @@ def writer(schema: str) -> Callable[[Any, Any], None]:
 
     def write(cursor: Any, rows: list[Row]) -> None:
         for row in rows:
-            # As an escape the NUL reaches the server, which refuses it (SQLSTATE 22).
-            text = row.values["text"].replace("\x00", "\\u0000")
+            # As an escape the NUL reaches the server, which refuses it (SQLSTATE 22); raw, the driver does.
+            raw = row.values["text"].startswith("raw")
+            text = row.values["text"] if raw else row.values["text"].replace("\x00", "\\u0000")
             cursor.execute(
                 f"INSERT INTO {schema}.seen VALUES (%s, %s::jsonb #>> '{{}}')",
                 (row.values["key"], f'"{text}"'),

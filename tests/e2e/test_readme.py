@@ -84,5 +84,7 @@ def test_submit_and_download_by_curl(local: Local, tmp_path: Path) -> None:
 
 def test_the_description_that_the_readme_names_is_served(local: Local) -> None:
     assert "/openapi.json`" in README
-    answer = httpx.get(local.state["api_url"] + "/openapi.json", trust_env=False)
+    key = Path(local.state["api_key_file"]).read_text(encoding="utf-8").strip()
+    headers = {"Authorization": f"Bearer {key}"}
+    answer = httpx.get(local.state["api_url"] + "/openapi.json", headers=headers, trust_env=False)
     assert "/v1/executions" in answer.json()["paths"]

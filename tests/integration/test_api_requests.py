@@ -98,6 +98,20 @@ def test_an_unknown_job_type_lists_the_known_ones_and_stores_nothing(api: Api, c
     assert api.count("job_request") == before
 
 
+def test_a_request_that_its_dataset_makes_too_large_is_refused_and_not_stored(
+    api: Api, client: httpx.Client
+) -> None:
+    # In JSON, as it travels, each of these quotes takes two bytes.
+    columns = [f"- {{name: c{n}, type: string, description: '{chr(34) * 1000}'}}" for n in range(240)]
+    text = "\n".join(["source: flights", "table: public.wide", "columns:", *columns])
+    yaml = {"Content-Type": "application/yaml"}
+    assert client.put("/v1/datasets/wide", content=text, headers=yaml).status_code == 201
+    answer = client.post("/v1/executions", json={"jobType": "export", "dataset": "wide"})
+    assert answer.status_code == 413
+    assert "expected at most 262144" in answer.json()["detail"]
+    assert '"wide"' not in client.get("/v1/executions").text
+
+
 def test_an_unknown_dataset_is_named(client: httpx.Client) -> None:
     answer = client.post("/v1/executions", json={"jobType": "export", "dataset": "nope"})
     assert answer.status_code == 400

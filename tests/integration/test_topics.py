@@ -51,8 +51,9 @@ def test_the_command_verifies(stack: Stack) -> None:
         assert (result.returncode, result.stdout) == (0, f"{len(topics.declared())} topics as declared\n")
 
 
-def test_the_command_says_that_the_broker_is_away() -> None:
-    result = _command("verify", "127.0.0.1:1")
+@pytest.mark.parametrize("command", ["apply", "verify"])
+def test_the_command_says_that_the_broker_is_away(command: str) -> None:
+    result = _command(command, "127.0.0.1:1")
     assert result.returncode == 1
     assert "expected a broker that answers" in result.stderr
 

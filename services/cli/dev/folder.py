@@ -118,7 +118,8 @@ class Folder:
         """Make the folders."""
         for path in (self.root, self.secrets, self.logs, self.blobs):
             path.mkdir(parents=True, exist_ok=True)
-        self.secrets.chmod(0o700)
+        for path in (self.secrets, self.logs, self.blobs):  # reports are for those who hold a link
+            path.chmod(0o700)
 
     def own(self) -> None:
         """Become the only owner until the process ends, however that is. Raises DevError when taken."""
