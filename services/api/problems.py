@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
 from services.contracts.errors import FieldError
+from services.jobs.fields import shown
 from services.jobs.refused import Refused
 from services.runtime import telemetry
 
@@ -108,7 +109,11 @@ async def _on_refused(_: Request, error: Exception) -> Response:
 async def _on_validation(_: Request, error: Exception) -> Response:
     """FastAPI's own checks: query and path parameters."""
     assert isinstance(error, RequestValidationError)
-    return render(refused([FieldError(str(fault["loc"][-1]), f"{fault['msg']}") for fault in error.errors()]))
+    faults = [
+        FieldError(str(fault["loc"][-1]), f"{fault['msg']}; found {shown(fault['input'])}")
+        for fault in error.errors()
+    ]
+    return render(refused(faults))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
