@@ -31,7 +31,7 @@ dev: setup ## Start the whole system on this machine; Ctrl-C stops it
 
 test: lint types imports test-fast test-integration ## Everything CI runs
 
-test-fast: setup ## Tests without a broker or a database (under 15 s)
+test-fast: setup ## Tests without a broker or a database
 	$(BIN)/pytest -m "$(FAST)"
 
 test-integration: setup ## Tests on the real broker and database, which the test session starts itself

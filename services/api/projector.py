@@ -6,7 +6,7 @@ state, other executions go on; one that has been seen changes nothing.
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
@@ -19,11 +19,11 @@ from services.api.core import projection
 from services.api.core.projection import Projection
 from services.contracts import events, public
 from services.contracts.codec import Codec
-from services.contracts.envelope import Outgoing
 from services.contracts.errors import Undecodable
 from services.contracts.events import Event, type_of
 from services.contracts.ids import EXECUTION_ID
 from services.runtime import telemetry
+from services.runtime.processor.handler import Handler
 from services.runtime.processor.types import Change, Input, Poison, Routed, Row
 
 PARKED_MAX = 1000
@@ -44,8 +44,8 @@ class Damaged:
     error: str
 
 
-class Projector:
-    """A Handler (runtime/processor/handler.py) over executions, keyed by execution id."""
+class Projector(Handler[Projection]):
+    """The loop's handler over executions, keyed by execution id."""
 
     name = "api"
     inputs: tuple[str, ...] = ("execution.events",)
@@ -119,31 +119,6 @@ class Projector:
         record = self._codec.decode(topic, value)
         assert isinstance(record, Event)
         return record
-
-    def lookups(self, key: str, state: Projection) -> tuple[str, ...]:
-        """None: there are no timers."""
-        return ()
-
-    def due(
-        self,
-        key: str,
-        state: Projection,
-        lookups: Mapping[str, Projection | None],
-        now: datetime,
-        caught_up_at: datetime,
-    ) -> Change[Projection]:
-        """Never asked: no state sets a timer."""
-        return Change(state)
-
-    def poisoned(
-        self, key: str, state: Projection | None, error: Poison, dead_letter: str, now: datetime
-    ) -> Change[Projection] | None:
-        """A parked gap shows what is missing; nothing more to record."""
-        return None
-
-    def reconcile(self, state: Projection, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
-        """Nothing: requests without an answer have no state here; republish.py looks after them."""
-        return ()
 
     def encode(self, state: Projection) -> bytes:
         """See projection.encode."""

@@ -18,6 +18,7 @@ from services.executor.core import decide, request
 from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
 from services.jobs.refused import Refused
+from services.runtime.processor.handler import Handler
 from services.runtime.processor.types import Change, Input, Poison, Routed
 
 # Faults that lie in the work and not in the sender: a live execution ends by them. A forged record changes
@@ -42,7 +43,7 @@ _KINDS: Mapping[bytes, type[State]] = {b"E": Execution, b"P": Parked, b"D": Defi
 _TAGS = {kind: tag for tag, kind in _KINDS.items()}
 
 
-class Manager:
+class Manager(Handler[State]):
     """The loop's handler. Executions are keyed by their id, definitions by `<kind>/<tenant>/<id>`."""
 
     name: str = "executor"

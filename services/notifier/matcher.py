@@ -1,6 +1,6 @@
 """The notifier's handler for the one loop: `execution.events` in, rows of `notifier.delivery` out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -10,12 +10,12 @@ from prometheus_client import Counter
 from psycopg2.extras import Json, execute_values
 
 from services.contracts.codec import Codec
-from services.contracts.envelope import Outgoing
 from services.contracts.errors import Undecodable
 from services.contracts.events import Event
 from services.contracts.ids import EXECUTION_ID
 from services.notifier.core.following import PARKED_MAX, Following, advance, park, skip
 from services.notifier.core.matching import Delivery
+from services.runtime.processor.handler import Handler
 from services.runtime.processor.types import Change, Input, Poison, Routed, Row
 from services.runtime.telemetry import REGISTRY, get_logger
 
@@ -29,8 +29,8 @@ GAPS = Counter("sequence_gaps", "Gaps in the events of an execution that did not
 log = get_logger()
 
 
-class Matcher:
-    """A Handler (see its protocol); states are Following, by execution id."""
+class Matcher(Handler[Following]):
+    """The loop's handler; states are Following, by execution id."""
 
     name: str = "notifier"
     inputs: tuple[str, ...] = (TOPIC,)
@@ -73,10 +73,6 @@ class Matcher:
             return self._over_gap(routed.key, state)
         return Change(state, due_at=state.gap_until)
 
-    def lookups(self, key: str, state: Following) -> tuple[str, ...]:
-        """None are needed."""
-        return ()
-
     def due(
         self,
         key: str,
@@ -87,16 +83,6 @@ class Matcher:
     ) -> Change[Following]:
         """A gap has not closed in time."""
         return self._over_gap(key, state)
-
-    def poisoned(
-        self, key: str, state: Following | None, error: Poison, dead_letter: str, now: datetime
-    ) -> Change[Following] | None:
-        """Leaves a gap, which the timer will end."""
-        return None
-
-    def reconcile(self, state: Following, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
-        """The notifier asks nobody for anything."""
-        return ()
 
     def encode(self, state: Following) -> bytes:
         """MessagePack."""

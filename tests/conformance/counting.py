@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.contracts.envelope import Outgoing
+from services.runtime.processor.handler import Handler
 from services.runtime.processor.types import Change, Input, Poison, Routed, Row
 
 TERM = timedelta(seconds=1)
@@ -23,7 +24,7 @@ class Count:
     failed: str | None = None
 
 
-class Counting:
+class Counting(Handler[Count]):
     """Values are texts with a meaning: `boom` raises, `nul` and `raw-nul` break the row, `timer` asks for a
     timer, `wait:<key>` parks until that key exists, `large` asks for a record that is too large."""
 

@@ -1,8 +1,9 @@
 """What a service implements to be driven by the loop. Nothing here does I/O."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from services.contracts.envelope import Outgoing
 from services.runtime.processor.types import Change, Input, Poison, Routed
@@ -10,7 +11,7 @@ from services.runtime.processor.types import Change, Input, Poison, Routed
 S = TypeVar("S")
 
 
-class Handler(Protocol[S]):
+class Handler(ABC, Generic[S]):
     """Pure decisions over keyed states. Every method may run again for the same input with the same result.
 
     An exception other than Poison from `apply` or `due` is taken as the fault of that one input or timer:
@@ -23,33 +24,41 @@ class Handler(Protocol[S]):
     inputs: tuple[str, ...]
     """The topics read; all have the same number of partitions."""
 
+    @abstractmethod
     def route(self, record: Input) -> Routed | None:
         """Decode a record. None: not ours, skip it. Poison: dead-letter it untouched."""
 
+    @abstractmethod
     def apply(
         self, routed: Routed, state: S | None, lookups: Mapping[str, S | None], record: Input, now: datetime
     ) -> Change[S]:
         """What this record does to its state. `lookups` are other states as last committed."""
 
     def lookups(self, key: str, state: S) -> tuple[str, ...]:
-        """The states that `due` wants to read for this one."""
+        """The states that `due` wants to read for this one; none unless overridden."""
+        return ()
 
     def due(
         self, key: str, state: S, lookups: Mapping[str, S | None], now: datetime, caught_up_at: datetime
     ) -> Change[S]:
         """The state's timer fired. `caught_up_at`: since when this index runs without a stall, so that a
-        lease is given a full term after an outage of ours."""
+        lease is given a full term after an outage of ours. Unless overridden, no state sets a timer."""
+        return Change(state)
 
     def poisoned(
         self, key: str, state: S | None, error: Poison, dead_letter: str, now: datetime
     ) -> Change[S] | None:
-        """The state's part in the failure of an input or timer of its; None leaves it alone."""
+        """The state's part in the failure of an input or timer of its; None, the default, leaves it alone."""
+        return None
 
     def reconcile(self, state: S, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
-        """Records to publish again because the topics `lost` were recreated empty."""
+        """Records to publish again because the topics `lost` were recreated empty; none unless overridden."""
+        return ()
 
+    @abstractmethod
     def encode(self, state: S) -> bytes:
         """A state as the store keeps it."""
 
+    @abstractmethod
     def decode(self, key: str, body: bytes) -> S:
         """A state from the store."""
