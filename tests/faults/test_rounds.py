@@ -8,6 +8,7 @@ import pytest
 from services.runtime import entropy
 from tests.faults.harness import canary, report
 from tests.faults.harness.campaign import Round
+from tests.faults.harness.system import EVERYTHING
 from tests.faults.harness.world import World, world
 
 pytestmark = [pytest.mark.faults]
@@ -49,6 +50,7 @@ def test_kills_at_random_instants(
     report.say(pytestconfig, report.table([row]))
     assert not found.faults, "\n".join(found.faults[:FAULTS_SHOWN])
     assert not this.missing_classes()
+    assert row.kills.keys() == {*EVERYTHING, "all"}
 
 
 def test_secrets_are_nowhere(run: World) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness.campaign import CLASSES
-from tests.faults.harness.system import System
 from tests.faults.harness.world import world
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -27,7 +26,8 @@ def test_every_accepted_request_ends_once_whatever_dies(tmp_path: Path) -> None:
         with run.submitting(EXECUTIONS, SPACING_S):
             for name in ("manager", "worker"):
                 run.wait(run.rng.uniform(1, 3))
-                kill(run.system, name)
+                run.system.await_ready()
+                run.system.kill(name)
         run.system.await_hits()
         run.settle()
         found = run.check()
@@ -37,11 +37,3 @@ def test_every_accepted_request_ends_once_whatever_dies(tmp_path: Path) -> None:
         assert not missing, f"classes without a hit: {missing}; hits: {dict(run.system.hits)}"
         assert found.recoveries, "no work was lost with a worker"
         assert found.ends.get("execution.completed", 0) >= EXECUTIONS - len(POINTS), found.ends
-
-
-def kill(system: System, name: str) -> None:
-    """Once it lives: a crash point may just have killed it."""
-    before = system.kills[name]
-    while system.kills[name] == before:
-        system.await_ready()
-        system.kill(name)

@@ -86,11 +86,8 @@ class System:
         self._armed = ()
 
     def kill(self, name: str) -> None:
-        """kill -9 of one process."""
-        pid = self.state["pids"].get(name)
-        if pid is None or not _is(pid, name):
-            return  # between two lives
-        os.kill(pid, signal.SIGKILL)
+        """kill -9 of one process, as soon as it lives: a crash point may just have ended it."""
+        waiting.until(lambda: self._kill_now(name), RETURN_TIMEOUT_S, f"{name} to live and be killed")
         self.kills[name] += 1
 
     def kill_everything(self) -> None:
@@ -151,6 +148,16 @@ class System:
             trust_env=False,
         )
         assert answer.status_code in (200, 201), answer.text
+
+    def _kill_now(self, name: str) -> bool:
+        pid = self.state["pids"].get(name)
+        if pid is None or not _is(pid, name):
+            return False
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
 
     @property
     def _mark(self) -> Path:
