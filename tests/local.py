@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ class Local:
             psutil.Process(self.process.pid),
             *psutil.Process(self.process.pid).children(recursive=True),
         ]
-        for process in everything:
-            process.suspend()  # so that nobody restarts or cleans up after another
-        for process in everything:
-            process.kill()
+        for act in (psutil.Process.suspend, psutil.Process.kill):  # first all stand still: nobody tidies up
+            for process in everything:
+                with suppress(psutil.NoSuchProcess):  # the database's own come and go
+                    act(process)
         self.wait()
         psutil.wait_procs(everything, timeout=STOP_TIMEOUT_S)
 

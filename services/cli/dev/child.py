@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
+
 PAUSE_MINIMUM_S = 0.5
 PAUSE_MAXIMUM_S = 10.0
 STEADY_S = 30.0
@@ -27,6 +29,8 @@ class Child:
         self._command = command
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
+        self.ends = 0
+        """How often it has ended without being asked to."""
         self._started_at = 0.0
         self._pause_s = PAUSE_MINIMUM_S
         self._due_at: float | None = None
@@ -60,6 +64,7 @@ class Child:
         if self.is_running() or self._process is None:
             return None
         if self._due_at is None:
+            self.ends += 1
             if now - self._started_at > STEADY_S:
                 self._pause_s = PAUSE_MINIMUM_S
             self._due_at = now + self._pause_s
@@ -73,8 +78,13 @@ class Child:
         return f"{self.name} started again as process {self.pid}"
 
     def readiness(self) -> str | None:
-        """None when it says that it is ready, else why not."""
-        return readiness(self._port)
+        """None when it says that it is ready, else why not. A stranger on its port does not speak for it."""
+        if self._process is None or not self.is_running():
+            return "it is not running"
+        problem = readiness(self._port)
+        if problem is None and not _listens(self._process.pid, self._port):
+            return f"another process answers on port {self._port}"
+        return problem
 
     def ask_to_stop(self) -> None:
         """SIGTERM: it drains and ends."""
@@ -96,6 +106,14 @@ class Child:
     def tail(self) -> str:
         """The last lines of its log."""
         return tail(self.log)
+
+
+def _listens(pid: int, port: int) -> bool:
+    try:
+        sockets = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.NoSuchProcess:
+        return False
+    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
 
 
 def readiness(port: int) -> str | None:

@@ -18,6 +18,7 @@ from services.runtime.settings import PREFIX, Kafka
 
 COMMAND_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 90.0
+STARTS_MAX = 3
 DRAIN_TIMEOUT_S = 30.0
 TURN_S = 0.2
 
@@ -163,8 +164,11 @@ class Supervisor:
 
     def _refuse_broken(self, waiting: list[Child], began: float) -> None:
         for child in waiting:
-            if not child.is_running():
-                raise DevError(f"{child.name}: expected to start, found that it ended:\n{tail(child.log)}")
+            if line := child.tend():
+                screen.note(line)
+            if child.ends >= STARTS_MAX:
+                found = f"found that it ended {child.ends} times:\n{tail(child.log)}"
+                raise DevError(f"{child.name}: expected to start, {found}")
             if time.monotonic() - began > READY_TIMEOUT_S:
                 why = child.readiness()
                 raise DevError(
