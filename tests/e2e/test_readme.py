@@ -2,41 +2,20 @@
 
 import csv
 import json
-import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from examples.demo import source
 from examples.demo.story import DATASET, DEFINITION
-from services.cli.dev import jars
-from services.cli.dev.folder import MissingTool
-from tests.local import Local, running
+from tests.local import Local
 from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def local() -> Iterator[Local]:
-    """A running system with the flights in its source database, as the README leaves it."""
-    try:
-        jars.java_version()
-        jars.maven()
-    except MissingTool as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"no local stack: {error}")
-    with tempfile.TemporaryDirectory(prefix="millstream-readme-") as name, running(Path(name)) as local:
-        source.load(local.state["source_url"], lambda line: None)
-        yield local
 
 
 def bash(local: Local, folder: Path, text: str) -> str:
