@@ -1,7 +1,8 @@
 """Another service asks for an export through Kafka alone, importing nothing of ours.
 
-python examples/request_export.py BOOTSTRAP DATASET [BATCH ...]
-prints the execution id; a record that cannot be run ends in the topic `job.requested.dlq` with its reason.
+python examples/request_export.py BOOTSTRAP "$(date -u +%FT%TZ)" DATASET [BATCH ...]
+prints the execution id; the same command with the same instant is the same execution. A record that cannot
+run ends in the topic `job.requested.dlq` with its reason.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import io
 import json
 import struct
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import fastavro
@@ -26,11 +27,10 @@ def schema_of(name: str) -> tuple[int, fastavro.types.Schema]:
     return line["id"], fastavro.parse_schema(json.loads((SCHEMAS / line["file"]).read_text()))
 
 
-def main(bootstrap: str, dataset: str, *batches: str) -> None:
+def main(bootstrap: str, instant: str, dataset: str, *batches: str) -> None:
     """Produce one `job.requested` and wait for the broker's acknowledgement."""
-    now = datetime.now(UTC)  # noqa: TID251 a stranger has a clock of its own
-    # What makes a request the same one is yours to say; here it is the instant. The same id runs once.
-    execution_id = hashlib.sha256(repr((SERVICE, dataset, batches, now)).encode()).hexdigest()[:40]
+    asked_for = repr((SERVICE, instant, dataset, batches))
+    execution_id = hashlib.sha256(asked_for.encode()).hexdigest()[:40]
     params = {"batches": list(batches)} if batches else {}
     number, schema = schema_of("millstream.commands.JobRequested")
     value = io.BytesIO(struct.pack(">bI", 0, number))
@@ -38,7 +38,7 @@ def main(bootstrap: str, dataset: str, *batches: str) -> None:
     record = {
         "execution_id": execution_id,
         "tenant": TENANT,
-        "requested_at": now,
+        "requested_at": datetime.fromisoformat(instant),
         "created_by": SERVICE,
         "name": f"{dataset} for {SERVICE}",
         "job_type": "export",

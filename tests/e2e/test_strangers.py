@@ -10,12 +10,14 @@ import httpx
 import pytest
 
 from examples.demo.story import DATASET, DEFINITION
+from services.runtime.entropy import LocalClock
 from services.runtime.settings import Kafka
 from tests.conformance.worlds import read_all
 from tests.local import Local
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
+NOW = LocalClock().now().isoformat()
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -40,7 +42,9 @@ def dataset(local: Local) -> None:
 
 
 def test_another_service_asks_and_another_one_follows(local: Local) -> None:
-    id = run("request_export.py", local.state["kafka_bootstrap"], DATASET, "AA").strip()
+    arguments = (local.state["kafka_bootstrap"], NOW, DATASET, "AA")
+    id = run("request_export.py", *arguments).strip()
+    assert run("request_export.py", *arguments).strip() == id
     events = followed(local, id)
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
     assert (events[0]["type"], events[-1]["type"]) == ("execution.accepted", "execution.completed")
@@ -49,7 +53,7 @@ def test_another_service_asks_and_another_one_follows(local: Local) -> None:
 
 
 def test_a_request_that_cannot_run_is_told_why(local: Local) -> None:
-    id = run("request_export.py", local.state["kafka_bootstrap"], DATASET, "ZZ").strip()
+    id = run("request_export.py", local.state["kafka_bootstrap"], NOW, DATASET, "ZZ").strip()
     [rejected] = followed(local, id)
     assert rejected["type"] == "execution.rejected"
     assert 'unknown batch "ZZ"' in rejected["errors"][0]["message"]
