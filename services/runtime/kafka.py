@@ -191,10 +191,6 @@ class Publisher:
                 failed.purge()
                 failed.flush(1.0)
 
-    def flush(self, timeout_s: float) -> int:
-        """Wait until every queued record has its answer; returns how many have none after `timeout_s`."""
-        return self._producer.flush(timeout_s)
-
     def close(self, timeout_s: float) -> int:
         """Flush, stop the thread, drop what is left; returns how many records got no answer."""
         left = self._producer.flush(timeout_s)

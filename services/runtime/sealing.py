@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.contracts.names import SEALED_PREFIX, is_sealed
 from services.runtime import entropy
 
-PREFIX = "sealed:v1:"
 NONCE_BYTES = 12
 TAG_BYTES = 16
 
@@ -44,11 +44,6 @@ class Tampered(SealingError):
     """The text is not sealed, is damaged, or belongs to another tenant or field."""
 
 
-def is_sealed(text: str) -> bool:
-    """Whether a text claims to be sealed; only `open` proves it."""
-    return text.startswith(PREFIX)
-
-
 class Sealer:
     """Seals and opens with a fixed set of keys; safe from any thread."""
 
@@ -61,13 +56,13 @@ class Sealer:
         """The sealed form of `plain`; the same text sealed twice looks different."""
         nonce = entropy.token(NONCE_BYTES)
         sealed = self._ciphers[self._current].encrypt(nonce, plain.encode(), _context(tenant, field))
-        return f"{PREFIX}{self._current}:{base64.urlsafe_b64encode(nonce + sealed).decode()}"
+        return f"{SEALED_PREFIX}{self._current}:{base64.urlsafe_b64encode(nonce + sealed).decode()}"
 
     def open(self, text: str, tenant: str, field: str) -> str:
         """The plain text. Raises UnknownKey or Tampered."""
         if not is_sealed(text):
-            raise Tampered(f"{field}: expected a text that starts with {PREFIX}, found another form")
-        key_id, _, encoded = text.removeprefix(PREFIX).partition(":")
+            raise Tampered(f"{field}: expected a text that starts with {SEALED_PREFIX}, found another form")
+        key_id, _, encoded = text.removeprefix(SEALED_PREFIX).partition(":")
         if (cipher := self._ciphers.get(key_id)) is None:
             raise UnknownKey(
                 f"{field}: sealed with key {key_id[:32]!r}, which MILLSTREAM_SEALING__KEYS does not hold;"

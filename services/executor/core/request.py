@@ -19,7 +19,6 @@ from services.jobs.refused import Refused
 TOO_OLD = timedelta(days=30)
 TOO_FAR = timedelta(days=1)
 DEFINITION_KIND = "dataset"
-SEALED_PREFIX = "sealed:v1:"
 
 # Who sends a request and when does not make it another request.
 _NOT_HASHED = ("origin", "requested_at", "planned_at")
@@ -74,7 +73,7 @@ def unsealed_fields(request: JobRequested) -> list[str]:
         named += [(f'callbacks[{index}].headers["{name}"]', text) for name, text in callback.headers.items()]
         if callback.secret is not None:
             named.append((f"callbacks[{index}].secret", callback.secret))
-    return [name for name, value in named if not value.startswith(SEALED_PREFIX)]
+    return [name for name, value in named if not names.is_sealed(value)]
 
 
 def without_secrets(request: JobRequested) -> JobRequested:

@@ -4,7 +4,8 @@ import base64
 
 import pytest
 
-from services.runtime.sealing import Sealer, Tampered, UnknownKey, is_sealed
+from services.contracts.names import is_sealed
+from services.runtime.sealing import Sealer, Tampered, UnknownKey
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 SEALER = Sealer({"k1": OLD})
