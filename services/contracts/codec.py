@@ -32,6 +32,8 @@ RECORDS: Mapping[str, type[Record]] = {
             commands.StepReport,
             commands.StepOutcome,
             commands.DefinitionState,
+            commands.ExecutionCommand,
+            commands.StepControl,
         )
     },
 }
@@ -39,6 +41,9 @@ RECORDS: Mapping[str, type[Record]] = {
 ON_TOPIC: Mapping[str, frozenset[type[Record]]] = {
     "job.requested": frozenset({commands.JobRequested}),
     "step.requested": frozenset({commands.StepRequested}),
+    "step.requested.long": frozenset({commands.StepRequested}),
+    "step.control": frozenset({commands.StepControl}),
+    "execution.commands": frozenset({commands.ExecutionCommand}),
     "step.progressed": frozenset({commands.StepReport}),
     "step.completed": frozenset({commands.StepOutcome}),
     "definition.state": frozenset({commands.DefinitionState}),

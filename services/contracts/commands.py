@@ -38,7 +38,9 @@ class JobRequested:
     """`job.requested`, key = execution id: everything needed to run one execution (S0 0.11, 0.14-0.21).
 
     `definition` is resolved by api; another service may name one in `definition_id` instead.
-    `origin` is ad_hoc, scheduled, manual, backfill or external; `planned_at` is set for firings.
+    `origin` is ad_hoc, scheduled, manual, backfill or external; `planned_at` is set for firings. No step is
+    asked for before `run_at`. A rerun names its original in `rerun_of`; `reuse_results` takes over what the
+    original had completed. `requested_channel` is the channel of S1's caller.
     """
 
     execution_id: str
@@ -57,11 +59,15 @@ class JobRequested:
     callbacks: tuple[Callback, ...] = ()
     recurrence: str | None = None
     planned_at: datetime | None = None
+    run_at: datetime | None = None
+    rerun_of: str | None = None
+    reuse_results: bool = False
+    requested_channel: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRequested:
-    """`step.requested`, key = attempt id: one attempt of one step, for any worker."""
+    """`step.requested` (`step.requested.long` for LONG_KINDS), key = attempt id: one attempt of a step."""
 
     attempt_id: str
     execution_id: str
@@ -146,7 +152,48 @@ class DefinitionState:
         return definition_key(self.kind, self.tenant, self.id)
 
 
-Command = JobRequested | StepRequested | StepReport | StepOutcome | DefinitionState
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionCommand:
+    """`execution.commands`, key = execution id: somebody wants an execution to change.
+
+    `kind` is cancel or rerun. Every command is answered by an event whose `causation_id` is `command_id`.
+    A rerun names the id of the new execution, which api chose.
+    """
+
+    command_id: str
+    execution_id: str
+    tenant: str
+    kind: str
+    requested_by: str
+    requested_at: datetime
+    reason: str | None = None
+    rerun_id: str | None = None
+    reuse_results: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepControl:
+    """`step.control`, key = execution id: what every worker must know at once.
+
+    `kind` is revoke: stop, and begin no more, what the ids name. No `attempt_id` = every attempt of the
+    execution, no `take_id` = every take. `reason` is cancelled, timeout, lease_lost, not_owner or ended.
+    """
+
+    execution_id: str
+    tenant: str
+    kind: str
+    reason: str
+    issued_at: datetime
+    attempt_id: str | None = None
+    take_id: str | None = None
+
+
+Command = (
+    JobRequested | StepRequested | StepReport | StepOutcome | DefinitionState | ExecutionCommand | StepControl
+)
+
+LONG_KINDS = frozenset({"EXPORT"})
+"""Step kinds that run for long: they have a topic and lanes of their own, so that short ones never wait."""
 
 
 def definition_key(kind: str, tenant: str, id: str) -> str:

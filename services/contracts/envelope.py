@@ -68,6 +68,13 @@ def _address(record: commands.Command) -> tuple[str, str, str, datetime, str]:
                 record.changed_at,
                 record.key,
             )
+        case commands.ExecutionCommand():
+            id = record.command_id
+            return "execution.commands", record.execution_id, id, record.requested_at, record.execution_id
+        case commands.StepControl():
+            named = record.take_id or record.attempt_id or record.execution_id
+            id = f"{record.kind}-{named}"
+            return "step.control", record.execution_id, id, record.issued_at, record.execution_id
     assert_never(record)
 
 

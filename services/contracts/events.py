@@ -79,6 +79,22 @@ class ExecutionFailed(Facts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionCancelled(Facts):
+    """Somebody ended the execution; nothing of it runs or will run."""
+
+    requested_by: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRerun(Facts):
+    """An ended execution was asked for again; the new one is `rerun_id`. Its own status stays."""
+
+    rerun_id: str
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepRunning(Facts):
     """A worker's take owns this attempt now."""
 
@@ -131,6 +147,25 @@ class StepFailed(Facts):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepCancelled(Facts):
+    """The step will not run, or not to its end. Attempt 0: it had not been asked for."""
+
+    step: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRefused(Facts):
+    """A command changed nothing. `reason` is a stable word, `message` is for people."""
+
+    command: str
+    requested_by: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilePublished(Facts):
     """A file exists for readers from now on."""
 
@@ -144,12 +179,16 @@ Event = (
     | ExecutionStarted
     | ExecutionCompleted
     | ExecutionFailed
+    | ExecutionCancelled
+    | ExecutionRerun
     | StepRunning
     | StepProgressed
     | StepRetryScheduled
     | StepCompleted
     | StepFailed
+    | StepCancelled
     | FilePublished
+    | CommandRefused
 )
 
 TYPES: Mapping[str, type[Event]] = {
@@ -158,23 +197,28 @@ TYPES: Mapping[str, type[Event]] = {
     "execution.started": ExecutionStarted,
     "execution.completed": ExecutionCompleted,
     "execution.failed": ExecutionFailed,
+    "execution.cancelled": ExecutionCancelled,
+    "execution.rerun": ExecutionRerun,
     "step.running": StepRunning,
     "step.progressed": StepProgressed,
     "step.retry_scheduled": StepRetryScheduled,
     "step.completed": StepCompleted,
     "step.failed": StepFailed,
+    "step.cancelled": StepCancelled,
     "file.published": FilePublished,
+    "command.refused": CommandRefused,
 }
 NAMES: Mapping[type[Event], str] = {cls: name for name, cls in TYPES.items()}
 
-TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.rejected"})
+# The last words about an execution's status. `execution.rerun` and `command.refused` may follow them.
+TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.cancelled", "execution.rejected"})
 
 # S2's names (2.2, 2.5, 2.17) for sets of ours.
 ALIASES: Mapping[str, frozenset[str]] = {
     "EXECUTION": frozenset(name for name in TYPES if name.startswith("execution.")),
     "TASK": frozenset(name for name in TYPES if name.startswith("step.")),
     "on-start": frozenset({"execution.started", "step.running"}),
-    "on-task-complete": frozenset({"step.completed", "step.failed"}),
+    "on-task-complete": frozenset({"step.completed", "step.failed", "step.cancelled"}),
     "on-execution-complete": TERMINAL,
 }
 

@@ -19,6 +19,16 @@ def attempt_id(execution: str, step: str, attempt: int) -> str:
     return _digest("attempt", execution, step, str(attempt))[:40]
 
 
+def rerun_id(execution: str, number: int) -> str:
+    """The id of the execution's rerun with this number, from 1: 40 hex digits."""
+    return _digest("rerun", execution, str(number))[:40]
+
+
+def command_id(tenant: str, principal: str, execution: str, kind: str, key: str) -> str:
+    """The id of the command that this caller gave under this idempotency key: 40 hex digits."""
+    return _digest("command", tenant, principal, execution, kind, key)[:40]
+
+
 def event_id(execution: str, sequence: int) -> str:
     """The id of the event with this sequence: 32 hex digits."""
     return _digest("event", execution, str(sequence))[:32]

@@ -26,8 +26,8 @@ from services.runtime.processor.types import Change, Input, Poison, Routed
 _OURS = frozenset({"internal_error", "data_error", "too_large"})
 DEFINITION_WAIT = timedelta(seconds=30)
 
-INPUTS = ("job.requested", "step.progressed", "step.completed", "definition.state")
-OUTPUTS = ("step.requested", "execution.events")
+INPUTS = ("job.requested", "execution.commands", "step.progressed", "step.completed", "definition.state")
+OUTPUTS = ("step.requested", "step.requested.long", "step.control", "execution.events")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,9 +31,22 @@ each_example = pytest.mark.parametrize(
 )
 
 
+def written(line: Line, record: Any) -> bytes:
+    """The record as a writer of this version puts it on its topic."""
+    buffer = BytesIO(b"\0" + line.id.to_bytes(4, "big"))
+    buffer.seek(5)
+    body = msgspec.to_builtins(record, builtin_types=(datetime, bytes))
+    fastavro.schemaless_writer(buffer, fastavro.parse_schema(line.schema, named_schemas={}), body)
+    return buffer.getvalue()
+
+
 def bytes_of(line: Line) -> bytes:
     """The record of the first example as it lies on its topic."""
-    return schemas.codec().encode(example(line, line.examples[0]))
+    return written(line, example(line, line.examples[0]))
+
+
+def is_newest(line: Line) -> bool:
+    return line.version == max(other.version for other in LINES if other.name == line.name)
 
 
 # ---------------------------------------------------------------- manifest
@@ -138,7 +151,7 @@ def test_a_record_of_an_older_writer_is_read_with_the_default(line: Line) -> Non
     buffer = BytesIO()
     fastavro.schemaless_writer(buffer, fastavro.parse_schema(old, named_schemas={}), body)
     read = codec.decode(line.topic, b"\0\0\0\0\1" + buffer.getvalue())
-    assert getattr(read, added) in (None, ())
+    assert getattr(read, added) in (None, (), False)
     assert replace(read, **{added: getattr(record, added)}) == record
 
 
@@ -147,7 +160,7 @@ def test_a_record_of_an_older_writer_is_read_with_the_default(line: Line) -> Non
 
 @each_line
 def test_dataclass_and_schema_have_the_same_fields_in_the_same_order(line: Line) -> None:
-    if line.version == max(other.version for other in LINES if other.name == line.name):
+    if is_newest(line):
         assert_same(line.schema, line.record)
 
 
@@ -204,9 +217,10 @@ def assert_type(avro: Any, python: Any, place: str) -> None:
 @each_example
 def test_an_example_survives_the_wire(line: Line, path: Path) -> None:
     record = example(line, path)
-    value = schemas.codec().encode(record)
-    assert value[:5] == b"\0" + line.id.to_bytes(4, "big")
+    value = written(line, record)
     assert schemas.codec().decode(line.topic, value) == record
+    if is_newest(line):
+        assert schemas.codec().encode(record) == value
 
 
 @each_line
@@ -272,7 +286,7 @@ def test_a_record_of_another_schema_is_no_record() -> None:
                 record = schemas.codec().decode(other.topic, value)
             except Undecodable:
                 continue
-            assert schemas.codec().encode(record) == value
+            assert written(other, record) == value
 
 
 def test_every_event_type_has_its_record_on_the_log() -> None:

@@ -83,7 +83,7 @@ class Projection:
     parked: Parked = field(default_factory=dict)
 
 
-def evolve(state: Projection, event: Event) -> Projection:
+def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one return an event
     """The projection after the event; it must be the next one. Total: no rule refuses an event."""
     at = event.occurred_at
     state = replace(
@@ -102,6 +102,10 @@ def evolve(state: Projection, event: Event) -> Projection:
         case events.ExecutionFailed():
             failure = Failure(event.reason, event.message, event.step, event.dead_letter)
             return replace(state, status=Status.FAILED, failure=failure, finished_at=at)
+        case events.ExecutionCancelled():
+            return replace(state, status=Status.CANCELLED, finished_at=at)
+        case events.ExecutionRerun() | events.CommandRefused():
+            return state
         case events.FilePublished():
             file = event.file
             return replace(
@@ -117,6 +121,7 @@ StepEvent = (
     | events.StepRetryScheduled
     | events.StepCompleted
     | events.StepFailed
+    | events.StepCancelled
 )
 
 
@@ -160,6 +165,9 @@ def _step(step: Step, event: StepEvent) -> Step:
         case events.StepFailed():
             step = replace(step, reason=event.reason, message=event.message)
             return _marked(step, StepStatus.FAILED, event)
+        case events.StepCancelled():
+            step = replace(step, reason=event.reason, message=None, retry_at=None)
+            return _marked(step, StepStatus.CANCELLED, event)
     assert_never(event)
 
 

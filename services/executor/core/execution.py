@@ -84,6 +84,10 @@ def evolve(state: Execution | None, event: Event) -> Execution:
             return replace(state, status=Status.COMPLETED)
         case events.ExecutionFailed():
             return replace(state, status=Status.FAILED)
+        case events.ExecutionCancelled():
+            return replace(state, status=Status.CANCELLED)
+        case events.ExecutionRerun() | events.CommandRefused():
+            return state
         case _:
             return _step_evolved(state, event)
 
@@ -115,6 +119,7 @@ def _step_evolved(
     | events.StepRetryScheduled
     | events.StepCompleted
     | events.StepFailed
+    | events.StepCancelled
     | events.FilePublished,
 ) -> Execution:
     match event:
@@ -153,6 +158,10 @@ def _step_evolved(
         case events.StepFailed():
             return state.with_step(
                 event.step, status=StepStatus.FAILED, closed=event.attempt, lease_until=None, retry_at=None
+            )
+        case events.StepCancelled():
+            return state.with_step(
+                event.step, status=StepStatus.CANCELLED, closed=event.attempt, lease_until=None, retry_at=None
             )
         case events.FilePublished():
             files = next(step.files for step in state.steps if step.plan.name == event.step)
