@@ -20,6 +20,7 @@ from services.api import app, keys, projector
 from services.api.core.links import Links
 from services.api.intake import Intake
 from services.api.keys import Caller, Keyring, Role
+from services.api.live import Live
 from services.api.parts import Parts
 from services.api.pool import Pool
 from services.contracts import commands, envelope, events, ids
@@ -195,6 +196,7 @@ def serving(database_url: str, folder: Path, link_keys: Mapping[str, bytes] = LI
         sealer=Sealer(SEALING_KEYS),
         links=Links(link_keys, TTL_S),
         blobs=blobs.connect(f"file://{folder / 'blobs'}"),
+        live=Live(database_url),
         clock=LocalClock(),
         public_url="",
         wake_relay=lambda: None,
@@ -210,6 +212,7 @@ def serving(database_url: str, folder: Path, link_keys: Mapping[str, bytes] = LI
         port = server.servers[0].sockets[0].getsockname()[1]
         yield Api(f"http://127.0.0.1:{port}", database_url, parts)
     finally:
+        parts.live.close()
         server.should_exit = True
         thread.join(15)
         intake.close(5)

@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 from services.api.core.links import Links
 from services.api.intake import Intake
 from services.api.keys import Caller, Keyring, Role
+from services.api.live import Live
 from services.api.pool import Pool
 from services.api.problems import Problem
 from services.runtime.blobs import Blobs
@@ -27,6 +28,7 @@ class Parts:
     sealer: Sealer
     links: Links
     blobs: Blobs
+    live: Live
     clock: Clock
     public_url: str
     wake_relay: Callable[[], None]

@@ -15,6 +15,7 @@ import msgspec
 from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
+from services.api import live
 from services.api.core import projection
 from services.api.core.projection import Projection
 from services.contracts import events, public
@@ -169,6 +170,8 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
             "UPDATE api.job_request SET parked = %s WHERE execution_id = %s",
             (values["count"], values["execution_id"]),
         )
+    if newest:
+        live.announce(cursor, newest)
 
 
 _EXECUTION_COLUMNS = (

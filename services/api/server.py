@@ -16,6 +16,7 @@ from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
 from services.api.intake import Intake
 from services.api.keys import Keyring
+from services.api.live import Live
 from services.api.parts import Parts
 from services.api.pool import Pool
 from services.api.republish import Republisher
@@ -47,6 +48,7 @@ class Server:
         self._relay = Relay(url, "api", self._publisher, serial=frozenset({DEFINITIONS}))
         self._intake = Intake(url, self._relay.wake)
         self._pool = Pool(url)
+        self._live = Live(url)
         self._clock = DatabaseClock(url)
         self._republisher = Republisher(settings.kafka, url)
         self._processor = run.processor(
@@ -72,6 +74,7 @@ class Server:
             sealer=Sealer(parse_keys(settings.sealing.keys.get_secret_value())),
             links=Links(parse_keys(settings.links.keys.get_secret_value()), settings.links.ttl_s),
             blobs=blobs.connect(settings.blobs.url),
+            live=self._live,
             clock=self._clock,
             public_url=settings.api.public_url.rstrip("/"),
             wake_relay=self._relay.wake,
@@ -100,6 +103,7 @@ class Server:
 
     def drain(self) -> None:
         """Stop taking requests, answer those in flight, publish what they committed, stop."""
+        self._live.close()
         self._http.should_exit = True
         self._http_thread.join(HTTP_DRAIN_S + 2.0)
         self._intake.close(INTAKE_DRAIN_S)

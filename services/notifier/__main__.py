@@ -6,14 +6,13 @@ import sys
 import threading
 from importlib.metadata import version
 
-from services.notifier import wakeups
 from services.notifier.core.following import Following
 from services.notifier.dispatcher import Dispatcher
 from services.notifier.matcher import CHANNEL, Matcher, write_rows
 from services.notifier.sender import TIMEOUT_S, Sender
 from services.notifier.settings import MigrateSettings, Settings
 from services.notifier.store import Store
-from services.runtime import crash, migrations, settings, signals, telemetry
+from services.runtime import crash, migrations, settings, signals, telemetry, wakeups
 from services.runtime.health import HealthServer
 from services.runtime.http import Client
 from services.runtime.processor import run
@@ -98,7 +97,9 @@ async def _dispatch(chosen: Settings, loop: Processor[Following], stop: threadin
         ready=lambda: _worst(loop.ready(), dispatcher.ready()),
     )
     health.start()
-    listening = asyncio.create_task(wakeups.listen(url, CHANNEL, dispatcher.wake))
+    listening = asyncio.create_task(
+        wakeups.listen(url, CHANNEL, "notifier-wakeups", lambda _: dispatcher.wake())
+    )
     stopping = asyncio.create_task(_stop_with(stop, dispatcher))
     try:
         await dispatcher.run()

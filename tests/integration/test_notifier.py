@@ -14,13 +14,12 @@ from standardwebhooks import Webhook
 from services.contracts import public
 from services.contracts.commands import Callback
 from services.contracts.events import ExecutionCompleted
-from services.notifier import wakeups
 from services.notifier.core.schedule import DELAYS_S, JITTER
 from services.notifier.dispatcher import Dispatcher, Limits
 from services.notifier.matcher import CHANNEL
 from services.notifier.sender import Sender
 from services.notifier.store import Store
-from services.runtime import entropy, sealing
+from services.runtime import entropy, sealing, wakeups
 from services.runtime.http import KEPT_BYTES, Client
 from tests.integration.owed import SEALER, SECRET, TOKEN, Database, callback, deliveries, facts
 from tests.receiver import BOMB, Answer, Receiver, drip, echo, flood, hang, receiving, reset, status
@@ -57,7 +56,9 @@ async def dispatching(
     """A dispatcher as __main__ puts it together."""
     client = Client([ip_network(text) for text in allow], "Millstream/test", timeout_s)
     dispatcher = Dispatcher(Store(database.url), Sender(client, sealer), limits)
-    listening = asyncio.create_task(wakeups.listen(database.url, CHANNEL, dispatcher.wake))
+    listening = asyncio.create_task(
+        wakeups.listen(database.url, CHANNEL, "tests", lambda _: dispatcher.wake())
+    )
     running = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher

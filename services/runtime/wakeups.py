@@ -1,7 +1,7 @@
-"""Tells the dispatcher that deliveries were inserted, by any matcher of any process: LISTEN on PostgreSQL."""
+"""Hearing of commits of any process without asking: one LISTEN connection to PostgreSQL, kept up for ever."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import psycopg2
@@ -13,28 +13,29 @@ RETRY_S = 1.0
 log = telemetry.get_logger()
 
 
-async def listen(url: str, channel: str, wake: Callable[[], None]) -> None:
-    """Call `wake` at every notification, and after every connection, for something may have been missed.
-
-    Runs until it is cancelled. Without a connection the dispatcher still looks by itself, less often.
+async def listen(
+    url: str, channel: str, application_name: str, wake: Callable[[Sequence[str]], None]
+) -> None:
+    """Call `wake` with the payloads of notifications, in order, and with none after every connection, for
+    any may have been missed. Runs until it is cancelled; a database that is away is tried once a second.
     """
     while True:
         try:
-            connection = await asyncio.to_thread(_subscribe, url, channel)
+            connection = await asyncio.to_thread(_subscribe, url, channel, application_name)
         except psycopg2.Error:
             await asyncio.sleep(RETRY_S)
             continue
         try:
-            wake()
+            wake(())
             await _until_lost(connection, wake)
-            log.warning("wakeups_lost")
+            log.warning("wakeups_lost", channel=channel)
         finally:
             with suppress(psycopg2.Error):
                 connection.close()
 
 
-def _subscribe(url: str, channel: str) -> database.Connection:
-    connection = database.connect(url, "notifier-wakeups")
+def _subscribe(url: str, channel: str, application_name: str) -> database.Connection:
+    connection = database.connect(url, application_name)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -45,7 +46,7 @@ def _subscribe(url: str, channel: str) -> database.Connection:
     return connection
 
 
-async def _until_lost(connection: database.Connection, wake: Callable[[], None]) -> None:
+async def _until_lost(connection: database.Connection, wake: Callable[[Sequence[str]], None]) -> None:
     loop = asyncio.get_running_loop()
     lost = asyncio.Event()
 
@@ -57,8 +58,9 @@ async def _until_lost(connection: database.Connection, wake: Callable[[], None])
             lost.set()
             return
         if connection.notifies:
+            payloads = [notify.payload for notify in connection.notifies]
             connection.notifies.clear()
-            wake()
+            wake(payloads)
 
     descriptor = connection.fileno()
     loop.add_reader(descriptor, read)
