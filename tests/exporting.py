@@ -2,7 +2,6 @@
 
 import hashlib
 import subprocess
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import structlog
 from services import jobs
 from services.cli.dev import postgres
 from services.contracts.commands import Definition, JobRequested, StepRequested
-from services.executor.steps.step import Context, Totals
+from services.executor.steps.step import Cancellation, Context, Totals
 from services.runtime.blobs import Blobs, in_memory
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -62,7 +61,7 @@ class World:
     sources: Mapping[str, str]
     blobs: Blobs = field(default_factory=in_memory)
     parts: list[tuple[Totals, str]] = field(default_factory=list)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: Cancellation = field(default_factory=Cancellation)
     on_part: Callable[[], None] = lambda: None
 
     def context(self) -> Context:

@@ -408,7 +408,7 @@ def test_a_step_past_its_timeout_fails(url: str, world: World) -> None:
 
 
 def test_a_stopped_worker_gives_the_step_back(world: World) -> None:
-    world.cancelled.set()
+    world.cancelled.set("worker_stopped")
     outcome = run(world, WHOLE)
     assert isinstance(outcome, Retry)
     assert outcome.reason == "worker_stopped"

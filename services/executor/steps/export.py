@@ -31,7 +31,10 @@ class Export:
         parameters = request.parameters
         source, table = parameters["source"], parameters["table"]
         try:
-            with snapshot(context.sources, source, table, request.timeout_s, context.log) as snap:
+            with (
+                snapshot(context.sources, source, table, request.timeout_s, context.log) as snap,
+                context.cancelled.calling(snap.cancel),
+            ):
                 _check_rows(snap, parameters)
                 return _Take(request, context, FORMATS[parameters["format"]], snap).files()
         except Ended as ended:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from io import BufferedWriter
 from typing import Any
@@ -41,6 +41,7 @@ class Snapshot:
     """The source as it stood at one instant, for at most `timeout_s`."""
 
     def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self._connection = connection
         self._deadline = time.monotonic() + timeout_s
         self._cursor = connection.cursor()
         self._cursor.execute(_SETTINGS)
@@ -51,6 +52,11 @@ class Snapshot:
     def cursor(self) -> psycopg2.extensions.cursor:
         """For quoting."""
         return self._cursor
+
+    def cancel(self) -> None:
+        """End the query that runs now, if any; for another thread."""
+        with suppress(psycopg2.Error):  # closed meanwhile, or the source is away: nothing runs any more
+            self._connection.cancel()
 
     def count(self, query: bytes) -> int:
         """The one number that `query` selects."""

@@ -1,7 +1,8 @@
 """What a step kind implements, and what it is given to do its work with."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,19 +28,59 @@ class Progress(Protocol):
     def __call__(self, totals: Totals, detail: str) -> None: ...
 
 
+class Cancellation:
+    """Tells one take to give up, whatever it is doing; what it answers then no longer matters."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._event = threading.Event()
+        self._stops: list[Callable[[], None]] = []
+
+    def is_set(self) -> bool:
+        """Whether the take should give up."""
+        return self._event.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for it; whether it came."""
+        return self._event.wait(timeout_s)
+
+    def set(self, reason: str) -> None:
+        """Ask the take to give up; the first reason stays."""
+        self.reason = self.reason or reason
+        self._event.set()
+
+    @contextmanager
+    def calling(self, stop: Callable[[], None]) -> Iterator[None]:
+        """While inside, `stop` is what ends a call that blocks, such as a query.
+
+        It is called by another thread, again each second until the step has ended, also when nothing blocks.
+        """
+        self._stops.append(stop)
+        try:
+            yield
+        finally:
+            self._stops.remove(stop)
+
+    def interrupt(self) -> None:
+        """Call every `stop`; may block as long as they do."""
+        for stop in (*self._stops,):
+            stop()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The world of one take of a step.
 
     `take_id` is in every blob key, so that two takes of one attempt never write the same file. `sources` are
-    database URLs (secret) by name. A step that sees `cancelled` set ends with Retry soon.
+    database URLs (secret) by name. A step that sees `cancelled` set ends soon, with any outcome; around a
+    call that may block for long it says how to end it: `with context.cancelled.calling(connection.cancel)`.
     """
 
     take_id: str
     blobs: Blobs
     sources: Mapping[str, str]
     progress: Progress
-    cancelled: threading.Event
+    cancelled: Cancellation
     log: FilteringBoundLogger
 
 

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 from structlog.typing import FilteringBoundLogger
 
 from services.executor.steps.outcome import Fail, Outcome, Retry
-from services.executor.steps.step import Context, Step, Totals
+from services.executor.steps.step import Cancellation, Context, Step, Totals
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
 from services.runtime import crash, telemetry
@@ -40,7 +40,7 @@ class Lanes:
         self._reporter = reporter
         self._running: dict[str, Take] = {}
         self._changed = threading.Condition()
-        self._cancelled = threading.Event()
+        self._cancelled = Cancellation()
         self._closed = threading.Event()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -71,7 +71,7 @@ class Lanes:
         """Wait for the running steps; those left after `timeout_s` are told to give up and get `grace_s`
         more to say so. False: some said nothing, and their leases will expire."""
         if not self._idle(timeout_s):
-            self._cancelled.set()
+            self._cancelled.set("worker_stopped")
             self._idle(grace_s)
         self._closed.set()
         return self._idle(0)
