@@ -23,6 +23,7 @@ from services.api.keys import Caller, Keyring, Role
 from services.api.live import Live
 from services.api.parts import Parts
 from services.api.pool import Pool
+from services.api.streams import Streams
 from services.contracts import commands, envelope, events, ids
 from services.contracts.events import Event, ExecutionAccepted, Facts, PlannedStep
 from services.runtime import blobs, migrations, schemas
@@ -184,7 +185,12 @@ def record_of(event: Event, chain: bytes = b"") -> envelope.Outgoing:
 
 
 @contextmanager
-def serving(database_url: str, folder: Path, link_keys: Mapping[str, bytes] = LINK_KEYS) -> Iterator[Api]:
+def serving(
+    database_url: str,
+    folder: Path,
+    link_keys: Mapping[str, bytes] = LINK_KEYS,
+    streams: Streams | None = None,
+) -> Iterator[Api]:
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
     pool = Pool(database_url)
@@ -201,6 +207,7 @@ def serving(database_url: str, folder: Path, link_keys: Mapping[str, bytes] = LI
         public_url="",
         wake_relay=lambda: None,
         degraded=lambda: (),
+        streams=streams or Streams(),
     )
     config = uvicorn.Config(app.create(parts), port=0, log_config=None, lifespan="off", access_log=False)
     server = uvicorn.Server(config)

@@ -172,6 +172,13 @@ def json_of(schema: str, description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
 
 
+def json_or_stream(schema: str, description: str) -> dict[str, Any]:
+    """One JSON answer, or Server-Sent Events, by the Accept header."""
+    answer = json_of(schema, description)
+    answer["content"]["text/event-stream"] = {"schema": _TEXT}
+    return answer
+
+
 def _body(schema: Any, *media_types: str) -> dict[str, Any]:
     content = {media_type: {"schema": schema} for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}
@@ -186,6 +193,17 @@ SUBMIT_BODY = {
             "required": False,
             "schema": {"type": "string", "minLength": 1, "maxLength": 255},
             "description": "Same key, same body: the same execution. Same key, other body: 409.",
+        }
+    ],
+}
+LAST_EVENT_ID = {
+    "parameters": [
+        {
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
+            "description": "Of a stream that was cut off: the id of the last message that arrived.",
         }
     ],
 }

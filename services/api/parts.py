@@ -1,7 +1,7 @@
 """What the routes work with; `__main__` puts it together, and tests do the same."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Security
@@ -13,6 +13,7 @@ from services.api.keys import Caller, Keyring, Role
 from services.api.live import Live
 from services.api.pool import Pool
 from services.api.problems import Problem
+from services.api.streams import Streams
 from services.runtime.blobs import Blobs
 from services.runtime.entropy import Clock
 from services.runtime.sealing import Sealer
@@ -33,6 +34,7 @@ class Parts:
     public_url: str
     wake_relay: Callable[[], None]
     degraded: Callable[[], tuple[str, ...]]
+    streams: Streams = field(default_factory=Streams)
 
 
 def parts_of(request: Request) -> Parts:

@@ -35,6 +35,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "precondition-failed": (412, "The definition is not at the expected revision"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body has an unsupported form"),
+    "too-many-streams": (429, "Too many streams are open"),
     "internal-error": (500, "Internal error"),
     "unavailable": (503, "Try again shortly"),
 }

@@ -1,8 +1,8 @@
-"""Reading executions: one, its events, and the list. Another tenant's looks like one that does not exist."""
+"""Reading executions: one, and the list. Another tenant's looks like one that does not exist."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Response
 
 from services.api import executions, openapi, views
 from services.api.bodies import reply
@@ -13,7 +13,6 @@ from services.api.problems import invalid, not_found
 from services.contracts.ids import EXECUTION_ID
 
 ROUTE = "/v1/executions"
-EVENTS_MAX = 1000
 
 router = APIRouter(prefix=ROUTE, tags=["executions"], responses=openapi.PROBLEMS)
 Id = Annotated[str, Path(description="40 hex digits, as answered to the submit")]
@@ -49,33 +48,6 @@ async def get(id: Id, caller: Viewer, parts: AnyParts) -> Response:
         raise not_found()
     row, files = found
     return reply(views.execution(row, files, parts.links, parts.public_url, parts.clock.now()))
-
-
-@router.get(
-    "/{id}/events",
-    operation_id="listExecutionEvents",
-    responses={200: openapi.json_of("EventPage", "in order of sequence")},
-)
-async def events(
-    id: Id,
-    caller: Viewer,
-    parts: AnyParts,
-    after: Annotated[int, Query(ge=0, le=2**62, description="the `last` of the former answer")] = 0,
-    limit: Annotated[int, Query(ge=1, le=EVENTS_MAX)] = EVENTS_MAX,
-) -> Response:
-    """`{events, last}`: what happened, without gaps; ask again with `after=<last>` to follow."""
-
-    def find(cursor: Any) -> list[tuple[int, str]] | None:
-        if _find(cursor, caller.tenant, id) is None:
-            return None
-        return executions.events(cursor, caller.tenant, id, after, limit)
-
-    rows = await parts.pool.read(find)
-    if rows is None:
-        raise not_found()
-    last = rows[-1][0] if rows else after
-    body = f'{{"events":[{",".join(text for _, text in rows)}],"last":{last}}}'
-    return Response(body, media_type="application/json")
 
 
 def _find(cursor: Any, tenant: str, id: str) -> Execution | None:

@@ -1,0 +1,113 @@
+"""What happened to an execution: as JSON in pages, or as a stream that goes on (Server-Sent Events)."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from services.api import executions, openapi
+from services.api.executions import Execution
+from services.api.keys import Caller
+from services.api.parts import AnyParts, Parts, Viewer
+from services.api.problems import invalid, not_found
+from services.api.streams import Look, message
+from services.contracts.ids import EXECUTION_ID
+from services.contracts.status import Status
+
+EVENTS_MAX = 1000
+STREAM = "text/event-stream"
+_LAST = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=openapi.PROBLEMS)
+Id = Annotated[str, Path(description="40 hex digits, as answered to the submit")]
+Rows = list[tuple[int, str]]
+
+
+@router.get(
+    "/{id}/events",
+    operation_id="listExecutionEvents",
+    responses={
+        200: openapi.json_or_stream("EventPage", "in order of sequence"),
+        204: {"description": "a stream was asked for, the execution has ended, and nothing is new"},
+    },
+    openapi_extra=openapi.LAST_EVENT_ID,
+)
+async def events(
+    request: Request,
+    id: Id,
+    caller: Viewer,
+    parts: AnyParts,
+    after: Annotated[int, Query(ge=0, le=2**62, description="the `last` of the former answer")] = 0,
+    limit: Annotated[
+        int, Query(ge=1, le=EVENTS_MAX, description="of a page; a stream has none")
+    ] = EVENTS_MAX,
+) -> Response:
+    """`{events, last}`: what happened, without gaps; ask again with `after=<last>` to follow.
+
+    With `Accept: text/event-stream` the answer goes on until the execution has ended: one message an event,
+    `id:` its sequence, and a last one `event: end` with the status. Cut off, come back with `Last-Event-ID`.
+    """
+    if wants_stream(request):
+        return await _stream(request, id, caller, parts, after)
+    found = await _read(parts, caller, id, after, limit)
+    if found is None:
+        raise not_found()
+    _, rows = found
+    last = rows[-1][0] if rows else after
+    body = f'{{"events":[{",".join(text for _, text in rows)}],"last":{last}}}'
+    return Response(body, media_type="application/json")
+
+
+def wants_stream(request: Request) -> bool:
+    """Whether the caller asks for Server-Sent Events."""
+    accepted = ",".join(request.headers.getlist("accept"))
+    return any(part.partition(";")[0].strip().lower() == STREAM for part in accepted.split(","))
+
+
+def last_event_id(request: Request, otherwise: int) -> int:
+    """The header that a client sends when it comes back. Raises Problem."""
+    text = request.headers.get("last-event-id")
+    if text is None:
+        return otherwise
+    if not _LAST.fullmatch(text):
+        raise invalid("Last-Event-ID", "expected the id of a message of this stream: a number")
+    return int(text)
+
+
+async def _stream(request: Request, id: str, caller: Caller, parts: Parts, after: int) -> Response:
+    last = last_event_id(request, after)
+    found = await _read(parts, caller, id, last, 1)
+    if found is None:
+        raise not_found()
+    row, rows = found
+    if Status(row.status).terminal and not rows:
+        return Response(status_code=204)  # an EventSource comes back until it hears this
+
+    async def look() -> Look:
+        nonlocal last
+        seen = await _read(parts, caller, id, last, EVENTS_MAX)
+        if seen is None:  # removed meanwhile
+            return Look("", "end")
+        row, rows = seen
+        text = "".join(message(body, str(sequence)) for sequence, body in rows)
+        last = rows[-1][0] if rows else last
+        if len(rows) == EVENTS_MAX:
+            return Look(text, "again")
+        if Status(row.status).terminal:
+            return Look(text + message(f'{{"status":"{row.status}"}}', event="end"), "end")
+        return Look(text, "wait")
+
+    return parts.streams.follow(caller, parts.live, id, look)
+
+
+async def _read(
+    parts: Parts, caller: Caller, id: str, after: int, limit: int
+) -> tuple[Execution, Rows] | None:
+    def find(cursor: Any) -> tuple[Execution, Rows] | None:
+        # The row first: whatever led to its status is among the events that are read after it.
+        row = executions.find(cursor, caller.tenant, id)
+        if row is None:
+            return None
+        return row, executions.events(cursor, caller.tenant, id, after, limit)
+
+    return await parts.pool.read(find) if EXECUTION_ID.fullmatch(id) else None
