@@ -10,8 +10,9 @@ import msgspec
 
 LIMIT_MAX = 200
 _COLUMNS = (
-    "execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, submitted_at,"
-    " sequence, status, started_at, finished_at, steps, files, rows, bytes, errors, failure, incomplete"
+    "execution_id, tenant, principal, name, job_type, nullif(tag, ''), dataset_id, dataset_revision,"
+    " submitted_at, sequence, state, started_at, finished_at, steps, files, rows, bytes, errors,"
+    " failure, incomplete"
 )
 
 

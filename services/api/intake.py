@@ -43,10 +43,12 @@ class Submit:
     principal: str
     name: str
     job_type: str
-    tag: str | None
+    tag: str
     dataset_id: str | None
     dataset_revision: int | None
     body_hash: str
+    request_data: str
+    requested_channel: str | None
     submitted_at: datetime
     record: Outgoing
 
@@ -206,15 +208,17 @@ class Intake:
 _INSERT = """
 WITH asked AS (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                         %s::bigint[], %s::text[], %s::timestamptz[], %s::bytea[], %s::text[], %s::text[])
+                         %s::bigint[], %s::text[], %s::json[], %s::text[], %s::timestamptz[], %s::bytea[],
+                         %s::text[], %s::text[])
         AS a(execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, body_hash,
-             submitted_at, record, topic, headers)),
+             request_data, requested_channel, submitted_at, record, topic, headers)),
 stored AS (
     INSERT INTO api.job_request (execution_id, tenant, principal, name, job_type, tag, dataset_id,
-                                 dataset_revision, body_hash, submitted_at, record)
+                                 dataset_revision, body_hash, request_data, requested_channel,
+                                 submitted_at, record)
     SELECT execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, body_hash,
-           submitted_at, record FROM asked
-    ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id),
+           request_data, requested_channel, submitted_at, record FROM asked
+    ON CONFLICT DO NOTHING RETURNING execution_id),
 queued AS (
     INSERT INTO api.outbox (topic, key, value, headers)
     SELECT topic, convert_to(execution_id, 'UTF8'), record, headers
@@ -234,6 +238,8 @@ def _arguments(submits: Sequence[Submit]) -> tuple[list[Any], ...]:
         [s.dataset_id for s in submits],
         [s.dataset_revision for s in submits],
         [s.body_hash for s in submits],
+        [s.request_data for s in submits],
+        [s.requested_channel for s in submits],
         [s.submitted_at for s in submits],
         [psycopg2.Binary(s.record.value or b"") for s in submits],
         [s.record.topic for s in submits],

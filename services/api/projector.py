@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
 from services.api import live
-from services.api.core import projection
+from services.api.core import exhaust, projection
 from services.api.core.projection import Projection
 from services.contracts import events, public
 from services.contracts.codec import Codec
@@ -146,10 +146,21 @@ def _event_rows(event: Event) -> tuple[Row, ...]:
             "body": msgspec.json.encode(public.view(event)).decode(),
         },
     )
-    if not isinstance(event, events.FilePublished):
-        return (seen,)
-    file = {"execution_id": event.execution_id, "tenant": event.tenant, "published_at": event.occurred_at}
-    return (seen, Row("file", {**file, **msgspec.to_builtins(event.file)}))
+    match event:
+        case events.ExecutionAccepted(request=request):
+            asked = {
+                "body": json.dumps(exhaust.request_data(request)),
+                "channel": _short(request.requested_channel),
+            }
+            return (seen, Row("request", {"execution_id": event.execution_id, **asked}))
+        case events.FilePublished(file=file):
+            place = {"execution_id": event.execution_id, "tenant": event.tenant}
+            return (
+                seen,
+                Row("file", {**place, "published_at": event.occurred_at, **msgspec.to_builtins(file)}),
+            )
+        case _:
+            return (seen,)
 
 
 def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
@@ -164,6 +175,9 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
         execute_values(cursor, _EVENTS, found, _EVENT_TEMPLATE, page_size=500)
     if found := by_kind.get("file"):
         execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
+        cursor.execute(_DOWNLOADS, (list({values["execution_id"] for values in found}),))
+    if found := by_kind.get("request"):
+        execute_values(cursor, _REQUESTS, found, "(%(execution_id)s, %(body)s, %(channel)s)", page_size=500)
     for values in by_kind.get("parked", ()):
         GAPS.inc()
         cursor.execute(
@@ -175,12 +189,13 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
 
 
 _EXECUTION_COLUMNS = (
-    "execution_id, tenant, sequence, status, principal, name, job_type, tag, dataset_id, dataset_revision,"
-    " submitted_at, started_at, finished_at, steps, files, rows, bytes, errors, failure, incomplete, parked"
+    "execution_id, tenant, sequence, state, principal, name, job_type, tag, dataset_id, dataset_revision,"
+    " submitted_at, updated_at, started_at, finished_at, steps, files, rows, bytes, errors, failure,"
+    " err_message, incomplete, parked"
 )
 _PROJECTED = (
-    *("sequence", "status", "started_at", "finished_at", "steps", "files", "rows", "bytes", "errors"),
-    *("failure", "incomplete", "parked"),
+    *("sequence", "state", "updated_at", "started_at", "finished_at", "steps", "files", "rows", "bytes"),
+    *("errors", "failure", "err_message", "incomplete", "parked"),
 )
 _EXECUTIONS = (
     f"INSERT INTO api.job_request AS known ({_EXECUTION_COLUMNS}) VALUES %s"  # noqa: S608
@@ -202,6 +217,23 @@ _FILE_TEMPLATE = (
     " %(key)s, %(published_at)s)"
 )
 
+_DOWNLOADS = """
+    UPDATE api.job_request AS request SET download_urls = file.urls, dt_file_created = file.newest
+    FROM (SELECT execution_id, array_agg('/files/' || execution_id || '/' || name ORDER BY name) AS urls,
+                 max(published_at) AT TIME ZONE 'UTC' AS newest
+          FROM api.file WHERE execution_id = ANY(%s) AND name <> 'manifest.json'
+          GROUP BY execution_id) AS file
+    WHERE request.execution_id = file.execution_id
+"""
+# Requests through api are known since they were submitted; those of other services only from here.
+_REQUESTS = """
+    UPDATE api.job_request AS request SET request_data = asked.body::json, requested_channel = asked.channel
+    FROM (VALUES %s) AS asked (execution_id, body, channel)
+    WHERE request.execution_id = asked.execution_id AND request.request_data IS NULL
+"""
+ERROR_CHARS_MAX = 100
+LABEL_CHARS_MAX = 50
+
 
 def _execution(state: Projection) -> tuple[Any, ...]:
     failure = None if state.failure is None else json.dumps(msgspec.to_builtins(state.failure))
@@ -210,10 +242,12 @@ def _execution(state: Projection) -> tuple[Any, ...]:
         state.tenant,
         state.sequence,
         state.status.value,
-        *map(_storable, (state.principal, state.name, state.job_type, state.tag)),
+        *map(_storable, (state.principal, state.name, state.job_type)),
+        _short(state.tag) or "",
         state.dataset_id,
         state.dataset_revision,
         state.submitted_at,
+        state.updated_at,
         state.started_at,
         state.finished_at,
         msgspec.json.encode(projection.steps_json(state.steps)).decode(),
@@ -222,9 +256,21 @@ def _execution(state: Projection) -> tuple[Any, ...]:
         state.bytes,
         json.dumps(list(state.errors)),
         failure,
+        _error(state),
         state.incomplete,
         len(state.parked),
     )
+
+
+def _error(state: Projection) -> str | None:
+    """What `err_message` has room for (S1 1.21)."""
+    message = state.failure.message if state.failure else state.errors[0]["message"] if state.errors else None
+    return message and (_storable(message) or "")[:ERROR_CHARS_MAX]
+
+
+def _short(label: str | None) -> str | None:
+    """A label as S1's columns have room for it; api itself refuses longer ones."""
+    return label and (_storable(label) or "")[:LABEL_CHARS_MAX]
 
 
 def _storable(text: str | None) -> str | None:

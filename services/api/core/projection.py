@@ -71,6 +71,7 @@ class Projection:
     dataset_id: str | None = None
     dataset_revision: int | None = None
     submitted_at: datetime | None = None
+    updated_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     steps: tuple[Step, ...] = ()
@@ -87,7 +88,11 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
     """The projection after the event; it must be the next one. Total: no rule refuses an event."""
     at = event.occurred_at
     state = replace(
-        state, tenant=event.tenant, sequence=event.sequence, submitted_at=state.submitted_at or at
+        state,
+        tenant=event.tenant,
+        sequence=event.sequence,
+        submitted_at=state.submitted_at or at,
+        updated_at=at,
     )
     match event:
         case events.ExecutionAccepted():

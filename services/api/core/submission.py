@@ -61,7 +61,7 @@ def read(body: Any) -> Submission:
         params=_object(fields, "params") or {},
         time_range=_object(fields, "timeRange"),
         callbacks=_callbacks(fields),
-        tag=fields.text("tag", required=False, chars_max=200),
+        tag=fields.text("tag", required=False, chars_max=50),
         actions=_actions(fields),
         headers=_headers(fields),
     )

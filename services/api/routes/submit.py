@@ -1,6 +1,7 @@
 """POST /v1/executions: check, seal, commit, answer 202. Accepted means committed."""
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from services import jobs
 from services.api import definitions, executions, openapi, views
 from services.api.bodies import read_json, reply
-from services.api.core import submission
+from services.api.core import exhaust, submission
 from services.api.core.submission import SealedFields, Submission
 from services.api.definitions import Name
 from services.api.intake import WITHIN_S, Overloaded, Stored, Submit
@@ -110,10 +111,12 @@ def _row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
         principal=caller.principal,
         name=record.name,
         job_type=record.job_type,
-        tag=record.tag,
+        tag=record.tag or "",
         dataset_id=definition.id if definition else None,
         dataset_revision=definition.revision if definition else None,
         body_hash=body_hash,
+        request_data=json.dumps(exhaust.request_data(record)),
+        requested_channel=record.requested_channel,
         submitted_at=record.requested_at,
         record=envelope.command(record, value),
     )
