@@ -1,24 +1,55 @@
 """The `millstream` command: one file per group of commands."""
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-from services.cli import doctor, topics
+from services.cli import context, doctor, job, topics
 from services.cli.dev import command as dev
+from services.cli.failure import Exit, Failed
+from services.cli.targets import Choice
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Run and look after Millstream.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Run, use and look after Millstream.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or interrupted, 4 no valid API key.",
 )
 app.command("dev")(dev.dev)
 app.command("doctor")(doctor.doctor)
+app.add_typer(job.app, name="job")
+app.add_typer(context.app, name="context")
 app.add_typer(topics.app, name="topics")
 
 
-def main() -> None:
-    """The entry point."""
-    app()
+@app.callback()
+def choose(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Option("--context", "-c", help="Talk to this context (see `millstream context`).")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Talk to the `millstream dev` with this data folder.")
+    ] = None,
+) -> None:
+    """Run, use and look after Millstream."""
+    context.obj = Choice(name, data)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The entry point; `words` None is the command line. Always ends with SystemExit."""
+    try:
+        app(words, prog_name="millstream")
+    except Failed as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        sys.exit(error.code)
+    except SystemExit as end:
+        # typer's 130 is an interrupt (Ctrl-C)
+        sys.exit(Exit.USAGE_OR_CANCELLED if end.code == 130 else end.code)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from services.cli import topics
 from services.cli.dev import jars, postgres, servers
 from services.cli.dev.broker import answers
 from services.cli.dev.child import readiness
-from services.cli.dev.command import DEFAULT_DATA, DataFolder
-from services.cli.dev.folder import DevError, Folder, port_is_free
+from services.cli.dev.command import DataFolder
+from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder, port_is_free
 from services.cli.dev.parts import PARTS, PORTS, SCHEMAS
 from services.runtime import kafka
 from services.runtime.settings import PREFIX, Kafka, SettingsError

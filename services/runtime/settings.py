@@ -213,6 +213,17 @@ class Outbound(Section):
     ] = ()
 
 
+class Client(Section):
+    """Where the `millstream` command finds the API, unless a context says so."""
+
+    prefix = "CLIENT__"
+    url: Annotated[
+        str | None, Field(pattern=r"^https?://[^\s/]+[^\s]*$", description="http(s)://host[:port]")
+    ] = None
+    key: SecretStr = SecretStr("")
+    context: Annotated[str | None, Field(min_length=1, description="the name of a context")] = None
+
+
 class Crash(Section):
     """Tests only: the point at which the process kills itself, and the file that remembers it."""
 
@@ -222,7 +233,7 @@ class Crash(Section):
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Api, Blobs, Crash, Database, Health, Kafka, Links, Outbound, Sealing, Sources, Worker,
+    Api, Blobs, Client, Crash, Database, Health, Kafka, Links, Outbound, Sealing, Sources, Worker,
 )  # fmt: skip
 
 

@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from services.cli.dev import screen
-from services.cli.dev.folder import DevError, Folder
+from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder
 from services.cli.dev.supervisor import Supervisor
 from services.runtime import signals
 from services.runtime.settings import SettingsError
 
 DataFolder = Annotated[Path, typer.Option("--data", help="The folder that keeps everything between starts.")]
-DEFAULT_DATA = Path(".millstream")
 
 
 def dev(data: DataFolder = DEFAULT_DATA) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from services.runtime import entropy
 
+DEFAULT_DATA = Path(".millstream")
 POLL_S = 0.1
 LOG_BYTES_KEPT = 8 * 1024 * 1024
 PORTS_FROM = 20_000
@@ -113,6 +114,11 @@ class Folder:
         self.postgres = self.root / "postgres"
         self.state_file = self.root / "state.json"
         self._lock: int | None = None
+
+    @property
+    def command(self) -> str:
+        """How a command that shall talk to this folder's stack begins."""
+        return "millstream" if self.root == DEFAULT_DATA.resolve() else f"millstream --data {self.root}"
 
     def create(self) -> None:
         """Make the folders."""

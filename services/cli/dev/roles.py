@@ -25,7 +25,7 @@ def in_database(url: str, database: str) -> str:
 
 def may_create_roles(url: str) -> bool:
     """Whether the URL's own role may make roles. Raises psycopg2.OperationalError."""
-    with _session(url) as cursor:
+    with session(url) as cursor:
         cursor.execute("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user")
         row = cursor.fetchone()
     return bool(row and row[0])
@@ -33,7 +33,7 @@ def may_create_roles(url: str) -> bool:
 
 def ensure_database(url: str, name: str, owner: str | None = None) -> None:
     """Create a database that only its owner and the roles granted later may enter."""
-    with _session(url) as cursor:
+    with session(url) as cursor:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
         if cursor.fetchone() is None:
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -45,7 +45,7 @@ def ensure_database(url: str, name: str, owner: str | None = None) -> None:
 
 def ensure_role(url: str, role: str, password: str) -> None:
     """Create a role that may log in and nothing else, or give it this password."""
-    with _session(url) as cursor:
+    with session(url) as cursor:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
         verb = "ALTER" if cursor.fetchone() else "CREATE"
         statement = verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {}"
@@ -62,7 +62,7 @@ def ensure_schemas(url: str, passwords: Mapping[str, str]) -> dict[str, str]:
         role = f"ms_{schema}"
         ensure_role(url, role, password)
         names = {"role": sql.Identifier(role), "schema": sql.Identifier(schema)}
-        with _session(url) as cursor:
+        with session(url) as cursor:
             # who makes roles without being a superuser must be a member to give one a schema
             cursor.execute(sql.SQL("GRANT {role} TO CURRENT_USER").format(**names))
             statement = "GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}"
@@ -79,7 +79,7 @@ def ensure_source(url: str, name: str, owner_password: str, reader_password: str
     ensure_role(url, reader, reader_password)
     ensure_database(url, name, owner)
     own = in_database(url, name)
-    with _session(own) as cursor:
+    with session(own) as cursor:
         statement = "GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}"
         cursor.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Identifier(reader)))
         cursor.execute(sql.SQL("GRANT pg_read_all_data TO {}").format(sql.Identifier(reader)))
@@ -87,8 +87,8 @@ def ensure_source(url: str, name: str, owner_password: str, reader_password: str
 
 
 @contextmanager
-def _session(url: str) -> Iterator[psycopg2.extensions.cursor]:
-    """A short connection in autocommit: CREATE DATABASE refuses a transaction."""
+def session(url: str) -> Iterator[psycopg2.extensions.cursor]:
+    """A cursor on a short connection in autocommit: CREATE DATABASE refuses a transaction."""
     connection = psycopg2.connect(url, connect_timeout=5, application_name="millstream-dev")
     try:
         connection.autocommit = True

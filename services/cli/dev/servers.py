@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from pydantic import BaseModel, ConfigDict
 
 from services.cli import topics
-from services.cli.dev import jars, roles, screen
+from services.cli.dev import jars, roles, sample, screen
 from services.cli.dev.broker import Broker, answers
 from services.cli.dev.folder import DevError, Folder, new_password, until, write_private
 from services.cli.dev.parts import SCHEMAS, SOURCE
@@ -112,6 +112,7 @@ def own_databases(folder: Folder, server: Postgres) -> Databases:
         folder.secret(f"{SOURCE}-{who}-password", new_password).read_text() for who in ("owner", "reader")
     )
     loader_url, reader_url = roles.ensure_source(admin, SOURCE, owner, reader)
+    sample.ensure(loader_url)
     return _databases(folder, urls, main, loader_url, reader_url, "")
 
 

@@ -86,10 +86,11 @@ class Supervisor:
         screen.line(f"\n  API          {self._children[0].address}")
         screen.line(f"  API key      {api_key_file.read_text().strip()}   (kept in {api_key_file})")
         screen.line(
-            f"  source       {SOURCE}: an empty database to load; its URL is source_url in state.json"
+            f"  source       {SOURCE}: a database to load, source_url in state.json; it holds a sample table"
         )
         screen.line(f"  data folder  {self._folder.root}")
         screen.line(f"  logs         {self._folder.logs}")
+        screen.line(f"  try          {self._folder.command} job submit --sample --wait")
 
     def _prepare_kafka(self, settings: Kafka, ours: bool) -> None:
         if ours:

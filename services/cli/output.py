@@ -1,0 +1,76 @@
+"""What commands print: text for people, which may change, and JSON for programs, which may not.
+
+`--json` is always one valid document, also when nothing was found; `--jsonl` is one document a line, as it
+comes. Both go to stdout and nothing else does; whatever else there is to say goes to stderr.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AsJsonLines = Annotated[bool, typer.Option("--jsonl", help="Print JSON, one document a line.")]
+
+
+def json_document(value: Any) -> None:
+    """One document, indented."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def json_line(value: Any) -> None:
+    """One document on one line, at once."""
+    typer.echo(msgspec.json.encode(value).decode())
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Something for the person at the terminal; never part of the result."""
+    typer.echo(text, err=True)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Columns as wide as their widest cell; nothing is cut."""
+    cells = [list(headings), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
+    for row in cells:
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+        typer.echo(line.rstrip())
+
+
+def fields(pairs: Iterable[tuple[str, object]]) -> None:
+    """`name   value` lines; what is None is left out."""
+    shown = [(name, _cell(value)) for name, value in pairs if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, text in shown:
+        typer.echo(f"{name.ljust(width)}  {text}")
+
+
+def instant(text: str | datetime | None) -> str | None:
+    """`2026-01-05 09:00:00Z`: UTC, to the second."""
+    if text is None:
+        return None
+    at = text if isinstance(text, datetime) else datetime.fromisoformat(text)
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def amount(rows: int, bytes_: int) -> str:
+    """`18,460 rows, 1.7 MB`."""
+    return f"{rows:,} rows, {size(bytes_)}"
+
+
+def size(bytes_: int) -> str:
+    """`1.7 MB`; powers of 1000."""
+    value = float(bytes_)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)

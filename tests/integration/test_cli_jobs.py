@@ -1,0 +1,127 @@
+"""`millstream job` against a served api: what is printed, which exit code, and one valid JSON document."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commanding import Millstream
+from tests.serving import FLIGHTS, Api, file_story, serving
+from tests.stack import Stack
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
+        yield served
+
+
+@pytest.fixture
+def millstream(api: Api, tmp_path: Path) -> Millstream:
+    """The command for a new tenant of the test's own."""
+    key = api.key("operator", tenant=tmp_path.name.replace("_", "-")[:60])
+    return Millstream(tmp_path, {"MILLSTREAM_CLIENT__URL": api.url, "MILLSTREAM_CLIENT__KEY": key})
+
+
+def test_nothing_yet(millstream: Millstream) -> None:
+    ran = millstream("job", "list")
+    assert (ran.code, ran.out) == (0, "") and "job submit --sample" in ran.err
+    assert millstream("job", "list", "--json").json == []
+    assert millstream("job", "list", "--jsonl").out == ""
+
+
+def test_submit_get_list(millstream: Millstream) -> None:
+    ran = millstream("job", "submit", "--type", "noop", "--name", "first", "--tag", "t")
+    id = ran.out.strip()
+    assert ran.code == 0 and f"millstream job watch {id}" in ran.err
+    found = millstream("job", "get", id, "--json").json
+    assert (found["name"], found["tag"], found["status"]) == ("first", "t", "pending")
+    assert millstream("job", "submit", "--type", "noop", "--json").json["status"] == "pending"
+    assert [entry["execution_id"] for entry in millstream("job", "list", "--jsonl").json_lines][-1] == id
+    assert len(millstream("job", "list", "--json", "--limit", "1").json) == 1
+    text = millstream("job", "get", id).out
+    assert "pending" in text and "first" in text
+    assert id in millstream("job", "list").out
+
+
+def test_lists_go_on_over_pages(millstream: Millstream) -> None:
+    ids = {millstream("job", "submit", "--type", "noop").out.strip() for _ in range(3)}
+    # pages of 200 are the largest: the option asks for fewer than lie on one page only in the last request
+    assert {entry["execution_id"] for entry in millstream("job", "list", "--json").json} == ids
+
+
+def test_the_same_key_is_the_same_execution(millstream: Millstream) -> None:
+    words = ("job", "submit", "--type", "noop", "--key", "k")
+    first = millstream(*words)
+    assert millstream(*words).out == first.out
+    ran = millstream(*words, "--name", "another")
+    assert ran.code == 1 and "another body" in ran.err
+
+
+def test_a_request_from_a_file(millstream: Millstream, api: Api, tmp_path: Path) -> None:
+    with api.client(millstream.environ["MILLSTREAM_CLIENT__KEY"]) as client:
+        client.put("/v1/datasets/flights", content=FLIGHTS, headers={"Content-Type": "application/yaml"})
+    (tmp_path / "request.yaml").write_text(
+        "jobType: export\ndataset: flights\n"
+        "timeRange: {from: 2013-01-01T00:00:00Z, to: 2013-02-01T00:00:00Z}\n"
+    )
+    id = millstream("job", "submit", "request.yaml", "--param", 'batches=["AA"]').out.strip()
+    stored = api.outgoing("job.requested")[-1]
+    assert stored.execution_id == id and stored.parameters["params"] == {"batches": ["AA"]}
+    # a dataset on the command line is an export
+    assert millstream("job", "submit", "--dataset", "flights").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("submit",), 2, "expected a FILE, --type, --dataset or --sample"),
+        (("submit", "missing.json"), 2, "expected a readable file"),
+        (("submit", "--type", "noop", "--param", "x"), 2, "expected NAME=VALUE"),
+        (("submit", "--type", "nothing"), 1, "jobType"),
+        (("submit", "--dataset", "nothing"), 1, "unknown dataset"),
+        (("get", "f" * 40), 1, "Not found"),
+        (("get",), 2, "Missing argument"),
+        (("download", "f" * 40), 1, "Not found"),
+    ],
+)
+def test_what_is_wrong_is_named(millstream: Millstream, words: tuple[str, ...], code: int, said: str) -> None:
+    ran = millstream("job", *words)
+    assert ran.code == code and said in ran.err and not ran.out
+
+
+def test_every_fault_of_a_request_is_shown(millstream: Millstream, tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text(json.dumps({"jobType": "noop", "tag": 5, "name": 7}))
+    ran = millstream("job", "submit", "request.json")
+    assert ran.code == 1 and "  name: " in ran.err and "  tag: " in ran.err
+
+
+def test_a_wrong_key_is_4(api: Api, tmp_path: Path) -> None:
+    key = f"ms_0123456789ab_{'A' * 43}"
+    environ = {"MILLSTREAM_CLIENT__URL": api.url, "MILLSTREAM_CLIENT__KEY": key}
+    assert Millstream(tmp_path, environ)("job", "list").code == 4
+    viewer = {**environ, "MILLSTREAM_CLIENT__KEY": api.key("viewer")}
+    assert Millstream(tmp_path, viewer)("job", "submit", "--type", "noop").code == 4
+
+
+def test_an_api_that_is_away(tmp_path: Path) -> None:
+    environ = {"MILLSTREAM_CLIENT__URL": "http://127.0.0.1:1", "MILLSTREAM_CLIENT__KEY": "k"}
+    ran = Millstream(tmp_path, environ)("job", "list")
+    assert ran.code == 1 and "expected an answer" in ran.err and "millstream context show" in ran.err
+
+
+def test_files_are_downloaded_and_compared(millstream: Millstream, api: Api, tmp_path: Path) -> None:
+    id = millstream("job", "submit", "--type", "noop").out.strip()
+    assert "expected published files, found none" in millstream("job", "download", id).err
+    tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
+    key = f"executions/{tenant}/{id}/noop/0-0/a.csv"
+    with api.parts.blobs.create(key) as writer:
+        writer.write(b"a\n1\n")
+        writer.finish()
+    api.project(file_story(id, tenant, "a.csv", key, b"a\n1\n"))
+    assert millstream("job", "download", id, "--to", "files").code == 0
+    assert (tmp_path / "files" / "a.csv").read_bytes() == b"a\n1\n"
+    assert "a.csv" in millstream("job", "get", id).out
