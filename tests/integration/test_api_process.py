@@ -1,6 +1,5 @@
 """`python -m services.api` as a process on its own broker and database: outages, drain, projection."""
 
-import base64
 import contextlib
 import json
 import os
@@ -17,85 +16,17 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.cli import topics
-from services.cli.dev.folder import free_port
 from services.contracts import events
 from services.runtime import kafka, schemas
 from services.runtime.kafka import Publisher
+from tests.api_process import ROOT, Process
 from tests.serving import FLIGHTS, accepted, facts, record_of
 from tests.stack import OwnStack, own_stack
 from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
 CANARY = "canary-51d0c4"
-
-
-class Process:
-    """One api process; its log is a file."""
-
-    def __init__(self, stack: OwnStack, database_url: str, folder: Path) -> None:
-        port = free_port(0, set())
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / "api.log"
-        keys = f"k1:{base64.b64encode(bytes(32)).decode()}"
-        own = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
-        self.environment = {
-            **own,
-            "MILLSTREAM_API__PORT": str(port),
-            "MILLSTREAM_BLOBS__URL": f"file://{folder / 'blobs'}",
-            "MILLSTREAM_DATABASE_URL": database_url,
-            "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap,
-            "MILLSTREAM_LINKS__KEYS": keys,
-            "MILLSTREAM_SEALING__KEYS": keys,
-        }
-        self._process: subprocess.Popen[bytes] | None = None
-        self.client = httpx.Client(base_url=self.url, timeout=30)
-
-    def start(self, **more: str) -> None:
-        """Start and wait until it is ready; `more` adds to the environment."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.api"],
-                cwd=ROOT,
-                env={**self.environment, **more},
-                stdout=log,
-                stderr=log,
-            )
-        until(lambda: self.status("/readyz") == 200, 30, "api to be ready")
-
-    def run(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "services.api", *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True, timeout=60
-        )
-        return done.stdout.strip()
-
-    def status(self, path: str) -> int | None:
-        try:
-            return self.client.get(path).status_code
-        except httpx.TransportError:
-            return None
-
-    def signal(self, number: int) -> int:
-        """Send a signal and wait for the end; the exit code."""
-        assert self._process is not None
-        self._process.send_signal(number)
-        return self.wait()
-
-    def wait(self) -> int:
-        """Wait for the end; the exit code."""
-        assert self._process is not None
-        return self._process.wait(30)
-
-    def end(self) -> None:
-        self.client.close()
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(10)
-
-    def submit(self, **more: Any) -> httpx.Response:
-        return self.client.post("/v1/executions", json={"jobType": "noop", **more})
 
 
 @pytest.fixture(scope="module")
