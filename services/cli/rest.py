@@ -94,9 +94,7 @@ class Api:
     def download(self, url: str) -> Iterator[bytes]:
         """The bytes behind a signed link, which needs no key. Raises Failed."""
         try:
-            with httpx.stream(
-                "GET", urljoin(self.url, url), timeout=httpx.Timeout(READ_S, connect=CONNECT_S)
-            ) as answer:
+            with httpx.stream("GET", urljoin(self.url, url), timeout=TIMEOUT) as answer:
                 if answer.is_error:
                     raise Failed(f"{url.partition('?')[0]}: expected the file, found {answer.status_code}")
                 yield from answer.iter_bytes()

@@ -57,6 +57,7 @@ def shared_environment(folder: Folder, bootstrap: str, environ: Mapping[str, str
     ours = {
         f"{PREFIX}BLOBS__URL": f"file://{folder.blobs}",
         f"{PREFIX}SEALING__KEYS_FILE": str(folder.secret("sealing-keys", new_key)),
+        f"{PREFIX}FILES__KEYS_FILE": str(folder.secret("file-keys", new_key)),
         f"{PREFIX}LINKS__KEYS_FILE": str(folder.secret("link-keys", new_key)),
         f"{PREFIX}OUTBOUND__ALLOW": "127.0.0.0/8",
     }
