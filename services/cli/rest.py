@@ -20,6 +20,7 @@ TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 RECONNECT_S = 1.0
 RECONNECTS_MAX = 30
 """In a row without one message: half a minute, enough for a restart of the api behind the address."""
+TRY_AGAIN = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
 
 
 class Api:
@@ -73,23 +74,28 @@ class Api:
             yield from page["items"]
 
     def stream(self, path: str, last_id: str = "", **parameters: Any) -> Iterator[Message]:
-        """The messages of a stream until the server ends it; a connection that breaks is made anew.
+        """The messages of a stream until the server says that it has ended; never one twice.
 
-        Raises Failed on a refusal, and when the api stays away.
+        A connection that ends otherwise is made anew. Raises Failed on a refusal, or when the api stays away.
         """
         failures = 0
         while True:
+            reason: Exception = httpx.ReadError("the stream ended without a word")
             try:
                 with self._opened(path, last_id, parameters) as answer:
+                    if answer.status_code == httpx.codes.NO_CONTENT:
+                        return
                     for message in sse.messages(answer.iter_lines()):
+                        if message.event == "end":
+                            return
                         last_id, failures = message.id, 0
                         yield message
-                return
             except httpx.HTTPError as error:
-                failures += 1
-                if failures > RECONNECTS_MAX:
-                    raise self._away(error) from None
-                time.sleep(RECONNECT_S)
+                reason = error
+            failures += 1
+            if failures > RECONNECTS_MAX:
+                raise self._away(reason)
+            time.sleep(RECONNECT_S)
 
     def download(self, url: str) -> Iterator[bytes]:
         """The bytes behind a signed link, which needs no key. Raises Failed."""
@@ -107,9 +113,10 @@ class Api:
         with self._client.stream("GET", path, headers=headers, params=parameters) as answer:
             if answer.is_error:
                 answer.read()
-                if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
-                    raise httpx.ReadError("503")
-                raise _refused(answer)
+                refused = _refused(answer)
+                if answer.status_code in TRY_AGAIN:
+                    raise httpx.ReadError(str(refused))
+                raise refused
             yield answer
 
     def _away(self, error: Exception) -> Failed:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from services.contracts.events import ExecutionFailed
 from tests.commanding import Millstream
-from tests.serving import FLIGHTS, Api, file_story, serving
+from tests.serving import FLIGHTS, Api, accepted, facts, file_story, serving
 from tests.stack import Stack
 
 pytestmark = pytest.mark.postgres
@@ -114,14 +116,37 @@ def test_an_api_that_is_away(tmp_path: Path) -> None:
 
 
 def test_files_are_downloaded_and_compared(millstream: Millstream, api: Api, tmp_path: Path) -> None:
-    id = millstream("job", "submit", "--type", "noop").out.strip()
-    assert "expected published files, found none" in millstream("job", "download", id).err
-    tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
-    key = f"executions/{tenant}/{id}/noop/0-0/a.csv"
-    with api.parts.blobs.create(key) as writer:
-        writer.write(b"a\n1\n")
-        writer.finish()
-    api.project(file_story(id, tenant, "a.csv", key, b"a\n1\n"))
+    waiting = millstream("job", "submit", "--type", "noop").out.strip()
+    assert "expected published files, found none" in millstream("job", "download", waiting).err
+    with api.client(millstream.environ["MILLSTREAM_CLIENT__KEY"]) as client:
+        id = api.publish_file(client, "a.csv", b"a\n1\n")["execution_id"]
     assert millstream("job", "download", id, "--to", "files").code == 0
     assert (tmp_path / "files" / "a.csv").read_bytes() == b"a\n1\n"
     assert "a.csv" in millstream("job", "get", id).out
+
+
+def test_an_execution_is_followed_to_its_end(millstream: Millstream, api: Api) -> None:
+    id = millstream("job", "submit", "--type", "noop").out.strip()
+    tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
+    story = file_story(id, tenant, "a.csv", "k", b"a")
+    with ThreadPoolExecutor(1) as pool:
+        projecting = pool.submit(api.project, story)
+        followed = millstream("job", "watch", id, "--jsonl").json_lines
+        projecting.result()
+    assert [event["sequence"] for event in followed] == list(range(1, len(story) + 1))
+    text = millstream("job", "watch", id, "--exit-status")
+    assert text.code == 0 and "execution.completed" in text.out
+    assert millstream("job", "watch", id, "--json").json["status"] == "completed"
+
+
+def test_one_that_fails_is_exit_code_1_where_asked_for(millstream: Millstream, api: Api) -> None:
+    id = millstream("job", "submit", "--type", "noop").out.strip()
+    tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
+    failed = ExecutionFailed(
+        **facts(id, 2, tenant), reason="bad", message="it broke", step=None, dead_letter=None
+    )
+    api.project([accepted(id, tenant), failed])
+    assert millstream("job", "watch", id).code == 0
+    ran = millstream("job", "watch", id, "--exit-status")
+    assert ran.code == 1 and "it broke" in ran.out
+    assert "bad: it broke" in millstream("job", "get", id).out
