@@ -3,12 +3,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+PEERS := .venv/bench/.installed
 FAST := not (kafka or postgres or slow or faults)
 REAL := (kafka or postgres or slow) and not faults
 COMPILE := uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-fast test-integration faults lint types imports fmt lock clean
+.PHONY: help setup demo dev test test-fast test-integration faults bench lint types imports fmt lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,15 @@ test-integration: setup ## Tests on the real broker and database, which the test
 faults: setup ## The long fault run: kill every process at random instants, many times
 	$(BIN)/pytest -m faults tests/faults
 
+bench: setup $(PEERS) ## Measure the published figures beside their peers (needs redis-server and psql)
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+$(PEERS): requirements/bench.txt
+	@echo "bench: installing the locked peers into .venv/bench"
+	@test -x .venv/bench/bin/python || "$(PYTHON)" -m venv .venv/bench
+	@.venv/bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
 lint: setup ## Check format and lint rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,6 +67,7 @@ fmt: setup ## Format the code and mend what the linter can mend
 lock: ## Compile requirements/*.in to hash-pinned *.txt (needs uv on PATH)
 	$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
 	$(COMPILE) --constraints requirements/runtime.txt requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/bench.in -o requirements/bench.txt
 
 clean: ## Remove .venv, caches and build output; the data of `millstream dev` stays
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

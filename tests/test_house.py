@@ -192,7 +192,7 @@ def pins(name: str) -> dict[NormalizedName, str]:
     return found
 
 
-@pytest.mark.parametrize("level", ["runtime", "dev"])
+@pytest.mark.parametrize("level", ["runtime", "dev", "bench"])
 def test_locks_are_current(level: str) -> None:
     locked = pins(f"{level}.txt")
     stale = [

@@ -1,0 +1,135 @@
+"""Many NOOP requests through the topics, and what the log says became of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg2
+from confluent_kafka import Consumer, TopicPartition
+
+from services.contracts import envelope
+from services.contracts.commands import JobRequested
+from services.contracts.events import TERMINAL
+from services.runtime import entropy, kafka
+from services.runtime.kafka import Publisher
+from services.runtime.schemas import codec
+from tests.bench.system import System
+
+EVENTS = "execution.events"
+EVENTS_PER_JOB = 5
+"""execution.accepted, execution.started, step.running, step.completed, execution.completed."""
+PARTITIONS = range(12)
+TIMEOUT_S = 60.0
+
+_ENDS = {name.encode() for name in TERMINAL}
+
+
+def requests(count: int) -> list[JobRequested]:
+    """Requests that nobody made before."""
+    now = entropy.LocalClock().now()
+    return [
+        JobRequested(
+            execution_id=entropy.fresh_id(),
+            tenant="bench",
+            requested_at=now,
+            created_by="bench",
+            name="nothing",
+            job_type="noop",
+        )
+        for _ in range(count)
+    ]
+
+
+def publish(publisher: Publisher, wanted: Iterable[JobRequested]) -> None:
+    """Put them on `job.requested`, acknowledged."""
+    encode = codec().encode
+    futures = []
+    for request in wanted:
+        record = envelope.command(request, encode(request))
+        futures.append(publisher.publish(record.topic, record.key, record.value, record.headers))
+    for future in futures:
+        future.result(TIMEOUT_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the log tells of a run: the first take's and the last end's instants, and how many ended."""
+
+    first_take: datetime
+    last_end_s: float
+    completed: int
+
+    @property
+    def seconds(self) -> float:
+        """From the manager's first take to the last terminal event."""
+        return self.last_end_s - self.first_take.timestamp()
+
+
+class Log:
+    """`execution.events` from its end as of now."""
+
+    def __init__(self, system: System) -> None:
+        self._consumer = Consumer(
+            kafka.consumer_config(system.stack.kafka, "bench", "bench") | {"auto.offset.reset": "earliest"}
+        )
+        self._from = self._ends()
+
+    def count(self) -> int:
+        """How many events came since."""
+        return sum(self._ends()) - sum(self._from)
+
+    def ends(self) -> dict[int, int]:
+        """The end of each partition."""
+        return dict(enumerate(self._ends()))
+
+    def read(self, count: int) -> Told:
+        """The `count` events that came since."""
+        self._consumer.assign([TopicPartition(EVENTS, part, self._from[part]) for part in PARTITIONS])
+        takes: list[bytes] = []
+        ends: dict[bytes, int] = {}
+        left = count
+        while left > 0:
+            found = self._consumer.consume(min(left, 5000), TIMEOUT_S)
+            assert found, f"{left} events are missing"
+            left -= len(found)
+            for message in found:
+                headers: Any = dict(message.headers() or ())
+                if headers["ce_type"] == b"execution.accepted":
+                    takes.append(headers["ce_time"])
+                elif headers["ce_type"] in _ENDS:
+                    ends[message.key() or b""] = message.timestamp()[1]
+                    assert headers["ce_type"] == b"execution.completed"
+        return Told(datetime.fromisoformat(min(takes).decode()), max(ends.values()) / 1000, len(ends))
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._consumer.close()
+
+    def _ends(self) -> list[int]:
+        return [
+            self._consumer.get_watermark_offsets(TopicPartition(EVENTS, part), TIMEOUT_S)[1]
+            for part in PARTITIONS
+        ]
+
+
+class Followers:
+    """How far the loops that read `execution.events` are, as they have committed it."""
+
+    def __init__(self, system: System, schemas: tuple[str, ...]) -> None:
+        self._connection = psycopg2.connect(system.database_url)
+        self._connection.autocommit = True
+        self._schemas = schemas
+
+    def at(self, ends: dict[int, int]) -> bool:
+        """Whether all have reached these ends."""
+        return all(self._offsets(schema) == ends for schema in self._schemas)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _offsets(self, schema: str) -> dict[int, int]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"SELECT part, next_offset FROM {schema}.part_offset WHERE topic = %s", (EVENTS,))
+            return dict(cursor.fetchall())
