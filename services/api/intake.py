@@ -55,10 +55,11 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Whose request the table holds under the id, and what it was: this one, or an earlier one."""
+    """Whose request the table holds under the id, and what it was: this one (`is_new`), or an earlier one."""
 
     tenant: str
     body_hash: str | None
+    is_new: bool = False
 
 
 class Overloaded(Exception):
@@ -189,8 +190,13 @@ class Intake:
         if created:
             self._on_commit()
         crash.reach("api.submit.committed")
-        now_stored = {id: Stored(submit.tenant, submit.body_hash) for id, submit in first.items()} | known
-        return [now_stored[submit.execution_id] for submit in submits]
+        return [
+            Stored(submit.tenant, submit.body_hash, is_new=True)
+            if id in created and first[id] is submit
+            else known.get(id) or Stored(first[id].tenant, first[id].body_hash)
+            for submit in submits
+            for id in (submit.execution_id,)
+        ]
 
     def _connected(self) -> Connection:
         if self._connection is None:

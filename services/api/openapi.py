@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.api.core.submission import FIELDS
+from services.api.core.submission import FIELDS, OnDuplicate
 from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from services.contracts.callbacks import METHODS
 from services.contracts.status import Status, StepStatus
@@ -61,6 +61,11 @@ _SUBMISSION = _object(
         "tag": _TEXT,
         "actions": {**_list(_ANY), "description": "kept as sent: put no secret here"},
         "headers": {"type": "object", "additionalProperties": _TEXT, "description": "sealed before storing"},
+        "runAt": {**_INSTANT, "description": "accepted now, begun then; one that has passed begins at once"},
+        "onDuplicate": {
+            "enum": [word.value for word in OnDuplicate],
+            "description": "when the Idempotency-Key was used before, with this body",
+        },
     },
     ("jobType",),
     additionalProperties=False,
@@ -193,7 +198,14 @@ SUBMIT_BODY = {
             "required": False,
             "schema": {"type": "string", "minLength": 1, "maxLength": 255},
             "description": "Same key, same body: the same execution. Same key, other body: 409.",
-        }
+        },
+        {
+            "name": "Prefer",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "examples": ["wait=30"]},
+            "description": "RFC 7240: wait that many seconds (at most 30) for the end.",
+        },
     ],
 }
 LAST_EVENT_ID = {
@@ -213,7 +225,9 @@ PROBLEMS: Responses = {
 }
 FILE: Responses = {
     200: {"description": "the file", "content": {"*/*": {}}},
+    206: {"description": "the one range of bytes that was asked for", "content": {"*/*": {}}},
     404: {"description": "no such file, or the link is altered or expired"},
+    416: {"description": "the range lies behind the end of the file"},
 }
 
 

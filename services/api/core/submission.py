@@ -2,26 +2,38 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from services.contracts.callbacks import check_callback, header_fault
 from services.contracts.commands import Callback, Definition, JobRequested
+from services.contracts.errors import FieldError
 from services.contracts.names import DEFINITION_ID
-from services.jobs.fields import Faults, Fields, shown
+from services.jobs.fields import Faults, Fields, listed, shown
+from services.jobs.refused import Refused
+from services.jobs.values import instant
 
 FIELDS = (
     *("jobType", "name", "dataset", "params", "timeRange"),
-    *("callback", "callbacks", "tag", "actions", "headers"),
+    *("callback", "callbacks", "tag", "actions", "headers", "runAt", "onDuplicate"),
 )
 CALLBACKS_MAX = 10
 ACTIONS_MAX = 20
 HEADERS_MAX = 50
 HEADER_CHARS_MAX = 4096
+RUN_AT_AHEAD_MAX = timedelta(days=366)
 ID_RULE = "1 to 100 of a-z 0-9 . _ - beginning with a letter or digit"
 
 Seal = Callable[[str, str], str]
 """`seal(plain, field)` for the caller's tenant; the fields are those of runtime/sealing.py."""
+
+
+class OnDuplicate(StrEnum):
+    """What to do when the idempotency key was used before, with the same body."""
+
+    RETURN_EXISTING = "return_existing"
+    REJECT = "reject"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,8 @@ class Submission:
     tag: str | None
     actions: tuple[Mapping[str, Any], ...]
     headers: Mapping[str, str]
+    run_at: datetime | None = None
+    on_duplicate: OnDuplicate = OnDuplicate.RETURN_EXISTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ def read(body: Any) -> Submission:
         tag=fields.text("tag", required=False, chars_max=50),
         actions=_actions(fields),
         headers=_headers(fields),
+        run_at=_run_at(fields),
+        on_duplicate=_on_duplicate(fields),
     )
     faults.raise_if_any()
     return submission
@@ -80,7 +96,11 @@ def job_requested(
     seal: Seal,
     names: SealedFields,
 ) -> JobRequested:
-    """The record that asks for the execution; every secret in it is sealed."""
+    """The record that asks for the execution; every secret in it is sealed. Raises Refused."""
+    if submission.run_at is not None and submission.run_at > now + RUN_AT_AHEAD_MAX:
+        latest = (now + RUN_AT_AHEAD_MAX).isoformat(timespec="seconds")
+        message = f"expected an instant before {latest}, found {submission.run_at.isoformat()}"
+        raise Refused((FieldError("runAt", message),))
     return JobRequested(
         execution_id=execution_id,
         tenant=tenant,
@@ -95,6 +115,7 @@ def job_requested(
         headers={name: seal(text, names.request_header(name)) for name, text in submission.headers.items()},
         actions=list(submission.actions),
         callbacks=tuple(_callback(body, seal, names) for body in submission.callbacks),
+        run_at=submission.run_at,
     )
 
 
@@ -125,6 +146,25 @@ def _object(fields: Fields, name: str) -> Mapping[str, Any] | None:
         return value
     fields.faults.add(name, f"expected an object, found {shown(value)}")
     return None
+
+
+def _run_at(fields: Fields) -> datetime | None:
+    value = fields.get("runAt")
+    found = instant(value)
+    if found is None and value is not None:
+        wanted = 'an instant with offset such as "2013-01-31T05:00:00Z"'
+        fields.faults.add("runAt", f"expected {wanted}, found {shown(value)}")
+    return found
+
+
+def _on_duplicate(fields: Fields) -> OnDuplicate:
+    value = fields.get("onDuplicate")
+    if value is None:
+        return OnDuplicate.RETURN_EXISTING
+    if not isinstance(value, str) or value not in list(OnDuplicate):
+        fields.faults.add("onDuplicate", f"unknown word {shown(value)}; known: {listed(OnDuplicate)}")
+        return OnDuplicate.RETURN_EXISTING
+    return OnDuplicate(value)
 
 
 def _callbacks(fields: Fields) -> tuple[Mapping[str, Any], ...]:

@@ -1,8 +1,12 @@
-"""POST /v1/executions: check, seal, commit, answer 202. Accepted means committed."""
+"""POST /v1/executions: check, seal, commit, answer 202. Accepted means committed.
+
+`Prefer: wait=N` waits for the end and answers 200 with the execution as it ended, or 202 after N seconds.
+"""
 
 import asyncio
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,8 +15,9 @@ from services import jobs
 from services.api import definitions, executions, openapi, views
 from services.api.bodies import read_json, reply
 from services.api.core import exhaust, submission
-from services.api.core.submission import SealedFields, Submission
+from services.api.core.submission import OnDuplicate, SealedFields, Submission
 from services.api.definitions import Name
+from services.api.executions import Execution, File
 from services.api.intake import WITHIN_S, Overloaded, Stored, Submit
 from services.api.intake import Refused as Unstorable
 from services.api.keys import Caller
@@ -23,12 +28,15 @@ from services.contracts import envelope, ids
 from services.contracts.commands import Definition, JobRequested
 from services.contracts.errors import FieldError
 from services.contracts.names import REQUEST_BYTES_MAX
+from services.contracts.status import Status
 from services.jobs.refused import Refused
 from services.runtime import entropy, schemas, sealing
 
 ROUTE = "POST /v1/executions"
 BODY_BYTES_MAX = 131_072
+WAIT_MAX_S = 30
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
+_WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=[,;]|$)", re.ASCII | re.IGNORECASE)
 _NAMES = SealedFields(sealing.callback_header, sealing.CALLBACK_SECRET, sealing.request_header)
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=openapi.PROBLEMS)
@@ -39,27 +47,88 @@ router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=opena
     operation_id="submitExecution",
     status_code=202,
     openapi_extra=openapi.SUBMIT_BODY,
-    responses={202: openapi.json_of("Accepted", "committed: it will run, and end")},
+    responses={
+        200: openapi.json_of("Execution", "it has ended within the time that Prefer gave"),
+        202: openapi.json_of("Accepted", "committed: it will run, and end"),
+    },
 )
 async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     """Ask for an execution. The same Idempotency-Key with the same body is the same execution."""
     key = _idempotency_key(request)
+    wait_s = _wait_s(request)
     body = await read_json(request, BODY_BYTES_MAX)
     asked = submission.read(body)
     execution_id = (
         ids.execution_id(caller.tenant, caller.principal, ROUTE, key) if key else entropy.fresh_id()
     )
-    body_hash = ids.body_hash(body)
+    await _submit(parts, caller, asked, Identity(execution_id, key, ids.body_hash(body)))
+    if wait_s is None:
+        return _accepted(execution_id)
+    ended = await _ended(parts, caller, execution_id, wait_s)
+    answer = ended or _accepted(execution_id)
+    answer.headers["Preference-Applied"] = f"wait={wait_s}"
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a submit the same as another one."""
+
+    execution_id: str
+    key: str | None
+    body_hash: str
+
+
+async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Identity) -> None:
+    """Store it, or find it stored. Raises Problem, Refused, DatabaseAway."""
+    if identity.key is None and asked.on_duplicate is not OnDuplicate.RETURN_EXISTING:
+        raise invalid(
+            "onDuplicate", "expected the header Idempotency-Key beside it: it says what is the same"
+        )
     try:
-        record = await _record(parts, caller, asked, execution_id)
+        record = await _record(parts, caller, asked, identity.execution_id)
     except Refused:
-        if key and await _is_stored(parts, caller, execution_id, body_hash):
-            return _accepted(execution_id)  # what was accepted stays accepted, whatever changed since
-        raise
-    stored = await _store(parts, _row(caller, record, body_hash))
-    if stored.tenant != caller.tenant or stored.body_hash != body_hash:
-        raise _conflict()
-    return _accepted(execution_id)
+        # What was accepted stays accepted, whatever changed since.
+        if identity.key is None or not await _is_stored(parts, caller, identity):
+            raise
+        is_new = False
+    else:
+        stored = await _store(parts, _row(caller, record, identity.body_hash))
+        if stored.tenant != caller.tenant or stored.body_hash != identity.body_hash:
+            raise _conflict()
+        is_new = stored.is_new
+    if not is_new and asked.on_duplicate is OnDuplicate.REJECT:
+        raise Problem(
+            "duplicate-request",
+            f"this Idempotency-Key has asked for the execution {identity.execution_id} before;"
+            " send onDuplicate return_existing to be answered with it",
+        )
+
+
+async def _ended(parts: Parts, caller: Caller, execution_id: str, wait_s: int) -> Response | None:
+    """The execution's view once it has ended; None when it has not within `wait_s`."""
+
+    def find(cursor: Any) -> tuple[Execution, list[File]] | None:
+        row = executions.find(cursor, caller.tenant, execution_id)
+        if row is None or not Status(row.status).terminal:
+            return None
+        return row, executions.files(cursor, caller.tenant, execution_id)
+
+    until = asyncio.get_running_loop().time() + wait_s
+    with parts.live.watch(execution_id) as watch:
+        while (found := await parts.pool.read(find)) is None:
+            if not await watch.wait(until - asyncio.get_running_loop().time()):
+                return None
+    row, files = found
+    return reply(views.execution(row, files, parts.links, parts.public_url, parts.clock.now()))
+
+
+def _wait_s(request: Request) -> int | None:
+    """RFC 7240: the first `wait` counts, at most WAIT_MAX_S of it; what cannot be read is as if not sent."""
+    for header in request.headers.getlist("prefer"):
+        if match := _WAIT.search(header):
+            return min(int(match[1]), WAIT_MAX_S)
+    return None
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -133,14 +202,14 @@ async def _store(parts: Parts, row: Submit) -> Stored:
         raise Problem("invalid-request", str(error)) from None
 
 
-async def _is_stored(parts: Parts, caller: Caller, execution_id: str, body_hash: str) -> bool:
+async def _is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:
     """Whether this very body was accepted earlier. Raises Problem (409) when another one was."""
 
     def find(cursor: Any) -> str | None:
-        return executions.body_hash(cursor, caller.tenant, execution_id)
+        return executions.body_hash(cursor, caller.tenant, identity.execution_id)
 
     stored = await parts.pool.read(find)
-    if stored is not None and stored != body_hash:
+    if stored is not None and stored != identity.body_hash:
         raise _conflict()
     return stored is not None
 

@@ -1,0 +1,142 @@
+"""POST /v1/executions: runAt, onDuplicate, and Prefer: wait."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from services.contracts.events import ExecutionCompleted
+from services.runtime.entropy import LocalClock
+from tests.serving import Api, accepted, facts, serving
+from tests.stack import Stack
+from tests.waiting import until
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def client(api: Api) -> Iterator[httpx.Client]:
+    with api.client() as made:
+        yield made
+
+
+def post(
+    client: httpx.Client, key: str | None = None, prefer: str | None = None, **more: Any
+) -> httpx.Response:
+    named = {"Idempotency-Key": key, "Prefer": prefer}
+    headers = {name: value for name, value in named.items() if value is not None}
+    return client.post("/v1/executions", json={"jobType": "noop", **more}, headers=headers)
+
+
+def pointers(answer: httpx.Response) -> list[str]:
+    return [error["pointer"] for error in answer.json()["errors"]]
+
+
+# ---------------------------------------------------------------- runAt
+
+
+def test_the_record_carries_the_instant_in_utc(api: Api, client: httpx.Client) -> None:
+    answer = post(client, runAt="2026-01-31T05:00:00+02:00")
+    assert answer.status_code == 202
+    id = answer.json()["execution_id"]
+    record = next(r for r in api.outgoing("job.requested") if r.execution_id == id)
+    assert record.run_at == datetime(2026, 1, 31, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", ["tomorrow", "2026-01-31T05:00:00", 1769832000, "", {}])
+def test_what_is_no_instant_is_refused(client: httpx.Client, value: Any) -> None:
+    answer = post(client, runAt=value)
+    assert (answer.status_code, pointers(answer)) == (400, ["runAt"])
+
+
+def test_an_instant_beyond_a_year_is_refused_and_nothing_stored(api: Api, client: httpx.Client) -> None:
+    before = api.count("job_request")
+    later = LocalClock().now().year + 3
+    answer = post(client, runAt=f"{later}-01-01T00:00:00Z")
+    assert (answer.status_code, pointers(answer)) == (400, ["runAt"])
+    assert f"found {later}-01-01T00:00:00+00:00" in answer.json()["detail"]
+    assert api.count("job_request") == before
+
+
+# ---------------------------------------------------------------- onDuplicate
+
+
+def test_the_existing_one_is_returned_by_default_and_by_name(client: httpx.Client) -> None:
+    first, again = (post(client, "by-default") for _ in range(2))
+    assert (first.status_code, again.content) == (202, first.content)
+    named = [post(client, "by-name", onDuplicate="return_existing") for _ in range(2)]
+    assert (named[0].status_code, named[1].content) == (202, named[0].content)
+
+
+def test_a_duplicate_is_rejected_when_asked(client: httpx.Client) -> None:
+    first, again = (post(client, "reject", onDuplicate="reject") for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 409)
+    assert again.json()["type"] == "urn:millstream:problem:duplicate-request"
+    assert first.json()["execution_id"] in again.json()["detail"]
+
+
+def test_of_many_at_once_one_is_accepted(api: Api, client: httpx.Client) -> None:
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: post(client, "many", onDuplicate="reject"), range(40)))
+    assert sorted(answer.status_code for answer in answers) == [202] + [409] * 39
+    assert {answer.json()["type"] for answer in answers if answer.status_code == 409} == {
+        "urn:millstream:problem:duplicate-request"
+    }
+
+
+def test_without_a_key_there_is_no_duplicate(client: httpx.Client) -> None:
+    answer = post(client, onDuplicate="reject")
+    assert (answer.status_code, pointers(answer)) == (400, ["onDuplicate"])
+
+
+@pytest.mark.parametrize("value", ["overwrite", "", 1, []])
+def test_an_unknown_word_is_refused(client: httpx.Client, value: Any) -> None:
+    answer = post(client, "unknown", onDuplicate=value)
+    assert (answer.status_code, pointers(answer)) == (400, ["onDuplicate"])
+
+
+# ---------------------------------------------------------------- Prefer: wait
+
+
+def end(api: Api, id: str) -> None:
+    """What the projector does once the execution has ended."""
+    api.project([accepted(id), ExecutionCompleted(**facts(id, 2), files=0, rows=0, bytes=0)])
+
+
+def test_an_execution_that_ends_in_time_is_the_answer(api: Api, client: httpx.Client) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(post, client, "ends", "respond-async, wait=20")
+        until(lambda: post(client, "ends").status_code == 202, 10, "the request to be stored")
+        id = post(client, "ends").json()["execution_id"]
+        end(api, id)
+        answer = waiting.result(20)
+    assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=20")
+    assert answer.json()["status"] == "completed"
+    assert {**answer.json(), "links": 0} == {**client.get(f"/v1/executions/{id}").json(), "links": 0}
+    again = post(client, "ends", "wait=0")
+    assert (again.status_code, again.json()["execution_id"]) == (200, id)
+
+
+def test_one_that_goes_on_is_accepted_after_the_time(client: httpx.Client) -> None:
+    started = time.monotonic()
+    answer = post(client, prefer="wait=1")
+    assert time.monotonic() - started >= 1
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+    assert answer.json()["status"] == "pending"
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=soon", "wait=-1", "await=5", "return=minimal"])
+def test_a_preference_that_says_no_seconds_is_ignored(client: httpx.Client, prefer: str) -> None:
+    answer = post(client, prefer=prefer)
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
