@@ -1,5 +1,6 @@
 """What tests of the export share: requests as the planner makes them, a context, and psql's own COPY."""
 
+import base64
 import hashlib
 import subprocess
 from collections.abc import Callable, Mapping
@@ -14,11 +15,13 @@ from services.cli.dev import postgres
 from services.contracts.commands import Definition, JobRequested, StepRequested
 from services.executor.steps.step import Cancellation, Context, Totals
 from services.runtime.blobs import Blobs, in_memory
+from services.runtime.container import Files
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = "e" * 40
 ATTEMPT = "a" * 40
 TAKE = "f" * 20
+KEYS = {"f1": bytes(range(32))}
 
 
 def job(dataset: Mapping[str, Any] | None, **changes: Any) -> JobRequested:
@@ -72,11 +75,21 @@ class World:
             self.on_part()
 
         log = structlog.get_logger()
-        return Context(TAKE, self.blobs, self.sources, progress, self.cancelled, log)
+        return Context(TAKE, Files(self.blobs, KEYS), self.sources, progress, self.cancelled, log)
 
     def content(self, key: str) -> bytes:
-        """A whole file."""
-        return b"".join(self.blobs.read(key))
+        """A whole file, opened."""
+        return opened(self.blobs, key)
+
+
+def opened(blobs: Blobs, key: str) -> bytes:
+    """The plain bytes of a file that a test's worker sealed."""
+    return b"".join(Files(blobs, KEYS).open("acme", key).read())
+
+
+def keys_text() -> str:
+    """KEYS as a setting."""
+    return ",".join(f"{key_id}:{base64.b64encode(key).decode()}" for key_id, key in KEYS.items())
 
 
 # A parallel plan would give psql the rows in another order on every run.

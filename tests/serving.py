@@ -27,6 +27,7 @@ from services.api.streams import Streams
 from services.contracts import commands, envelope, events, ids
 from services.contracts.events import Event, ExecutionAccepted, Facts, PlannedStep
 from services.runtime import blobs, migrations, schemas
+from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.processor.types import Input, Routed
 from services.runtime.sealing import Sealer
@@ -34,6 +35,7 @@ from tests.waiting import until
 
 SEALING_KEYS = {"s1": bytes(range(32))}
 LINK_KEYS = {"l1": bytes(range(32, 64)), "l0": bytes(range(64, 96))}
+FILE_KEYS = {"f1": bytes(range(96, 128))}
 TTL_S = 3600
 
 FLIGHTS = """\
@@ -119,7 +121,7 @@ class Api:
         execution_id = client.post("/v1/executions", json={"jobType": "noop"}).json()["execution_id"]
         tenant = self.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", execution_id)[0][0]
         key = f"executions/{tenant}/{execution_id}/noop/0-0/{name}"
-        with self.parts.blobs.create(key) as writer:
+        with self.parts.files.create(tenant, key) as writer:
             writer.write(content)
             writer.finish()
         self.project(file_story(execution_id, tenant, name, key, content))
@@ -194,6 +196,7 @@ def serving(
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
     pool = Pool(database_url)
+    store = blobs.connect(f"file://{folder / 'blobs'}")
     intake = Intake(database_url, lambda: None)
     parts = Parts(
         pool=pool,
@@ -201,7 +204,8 @@ def serving(
         intake=intake,
         sealer=Sealer(SEALING_KEYS),
         links=Links(link_keys, TTL_S),
-        blobs=blobs.connect(f"file://{folder / 'blobs'}"),
+        blobs=store,
+        files=Files(store, FILE_KEYS),
         live=Live(database_url),
         clock=LocalClock(),
         public_url="",

@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from services.cli.dev.folder import free_port
 from services.contracts import envelope
 from services.contracts.commands import StepOutcome, StepReport, StepRequested
-from services.runtime import entropy, kafka
+from services.runtime import blobs, entropy, kafka
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests import exporting
@@ -135,6 +135,7 @@ class Workers:
             "PATH": os.environ["PATH"],
             "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap,
             "MILLSTREAM_BLOBS__URL": f"file://{self.folder}/blobs",
+            "MILLSTREAM_FILES__KEYS": exporting.keys_text(),
             "MILLSTREAM_SOURCES__MAIN": self.source_url,
             "MILLSTREAM_HEALTH__PORT": str(port),
             **settings,
@@ -170,6 +171,10 @@ class Workers:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def content(self, key: str) -> bytes:
+        """The plain bytes of a finished file."""
+        return exporting.opened(blobs.connect(f"file://{self.folder}/blobs"), key)
 
     def log(self) -> str:
         return (self.folder / "worker.log").read_text()

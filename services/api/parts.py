@@ -15,6 +15,7 @@ from services.api.pool import Pool
 from services.api.problems import Problem
 from services.api.streams import Streams
 from services.runtime.blobs import Blobs
+from services.runtime.container import Files
 from services.runtime.entropy import Clock
 from services.runtime.sealing import Sealer
 
@@ -29,6 +30,7 @@ class Parts:
     sealer: Sealer
     links: Links
     blobs: Blobs
+    files: Files
     live: Live
     clock: Clock
     public_url: str

@@ -22,6 +22,7 @@ from services.api.pool import Pool
 from services.api.republish import Republisher
 from services.api.settings import Settings
 from services.runtime import blobs, schemas, telemetry
+from services.runtime.container import Files
 from services.runtime.kafka import Publisher
 from services.runtime.outbox import Relay
 from services.runtime.processor import run
@@ -67,13 +68,15 @@ class Server:
         )
 
     def _parts(self, settings: Settings) -> Parts:
+        store = blobs.connect(settings.blobs.url)
         return Parts(
             pool=self._pool,
             keyring=Keyring(self._pool),
             intake=self._intake,
             sealer=Sealer(parse_keys(settings.sealing.keys.get_secret_value())),
             links=Links(parse_keys(settings.links.keys.get_secret_value()), settings.links.ttl_s),
-            blobs=blobs.connect(settings.blobs.url),
+            blobs=store,
+            files=Files(store, parse_keys(settings.files.keys.get_secret_value())),
             live=self._live,
             clock=self._clock,
             public_url=settings.api.public_url.rstrip("/"),

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Api, Blobs, Crash, Database, Kafka, Links, Sealing
+from services.runtime.settings import Api, Blobs, Crash, Database, Files, Kafka, Links, Sealing
 
 
 class Settings(BaseModel):
@@ -13,6 +13,7 @@ class Settings(BaseModel):
     blobs: Blobs
     crash: Crash
     database: Database
+    files: Files
     kafka: Kafka
     links: Links
     sealing: Sealing

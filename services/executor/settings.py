@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Blobs, Crash, Database, Health, Kafka, Sources, Worker
+from services.runtime.settings import Blobs, Crash, Database, Files, Health, Kafka, Sources, Worker
 
 
 class ManagerSettings(BaseModel):
@@ -21,6 +21,7 @@ class WorkerSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
     kafka: Kafka
     blobs: Blobs
+    files: Files
     sources: Sources
     worker: Worker
     health: Health

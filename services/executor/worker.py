@@ -9,10 +9,12 @@ from services.executor.work.lanes import Lanes
 from services.executor.work.reporter import Reporter
 from services.executor.work.taking import Taking
 from services.runtime import blobs, signals, telemetry
+from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.health import HealthServer
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
+from services.runtime.settings import parse_keys
 
 DRAIN_S = 20.0
 GRACE_S = 3.0
@@ -31,7 +33,9 @@ def main(settings: WorkerSettings) -> int:
     publisher = Publisher(settings.kafka, name)
     reporter = Reporter(publisher, codec(), LocalClock())
     sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
-    lanes = Lanes(settings.worker.lanes, STEPS, blobs.connect(settings.blobs.url), sources, reporter)
+    keys = parse_keys(settings.files.keys.get_secret_value())
+    files = Files(blobs.connect(settings.blobs.url), keys, settings.files.compression)
+    lanes = Lanes(settings.worker.lanes, STEPS, files, sources, reporter)
     taking = Taking(settings.kafka, name, codec(), reporter, lanes, stop)
     health = HealthServer(settings.health.host, settings.health.port, taking.live, taking.ready)
     health.start()

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import (
@@ -148,6 +148,14 @@ class Blobs(Section):
     ]
 
 
+class Files(Section):
+    """Keys that seal files at rest (the first seals, all open), and how new files are compressed."""
+
+    prefix = "FILES__"
+    keys: Keys
+    compression: Annotated[Literal["none", "zstd", "gzip"], Field(description="none, zstd or gzip")] = "zstd"
+
+
 class Sealing(Section):
     """Keys that seal secrets at rest: the first seals, all open."""
 
@@ -233,7 +241,7 @@ class Crash(Section):
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Api, Blobs, Client, Crash, Database, Health, Kafka, Links, Outbound, Sealing, Sources, Worker,
+    Api, Blobs, Client, Crash, Database, Files, Health, Kafka, Links, Outbound, Sealing, Sources, Worker,
 )  # fmt: skip
 
 

@@ -196,6 +196,8 @@ def test_each_finished_file_is_a_part(world: World) -> None:
 
 def test_keys_name_execution_step_attempt_and_take(world: World) -> None:
     file = done(world, WHOLE)["report.csv"]
+    assert b"plain" in world.content(file.key)
+    assert b"plain" not in b"".join(world.blobs.read(file.key))
     assert file.key == f"executions/acme/{'e' * 40}/export/aaaaaaaa-{'f' * 20}/report.csv"
 
 

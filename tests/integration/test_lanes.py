@@ -12,9 +12,11 @@ from services.executor.work.lanes import Lanes
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
 from services.runtime.blobs import in_memory
+from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
+from tests import exporting
 from tests.stack import Stack
 from tests.working import Manager
 
@@ -70,7 +72,8 @@ def lanes(stack: Stack) -> Iterator[Lanes]:
         "RAISING": Raising(),
         "UNSENDABLE": Unsendable(),
     }
-    lanes = Lanes(2, steps, in_memory(), {}, Reporter(publisher, codec(), LocalClock()))
+    files = Files(in_memory(), exporting.KEYS)
+    lanes = Lanes(2, steps, files, {}, Reporter(publisher, codec(), LocalClock()))
     yield lanes
     lanes.drain(0, 0)
     assert publisher.close(10) == 0

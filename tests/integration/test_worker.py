@@ -80,7 +80,7 @@ def test_an_export_reports_its_parts_and_names_its_files(manager: Manager, worke
     outcome = manager.outcome(request)
     assert [file.name for file in outcome.files] == ["reports-0.csv", "reports-1.csv", "manifest.json"]
     for file in outcome.files:
-        content = (workers.folder / "blobs" / file.key).read_bytes()
+        content = workers.content(file.key)
         assert (exporting.sha256(content), len(content)) == (file.sha256, file.bytes)
     parts = manager.reports(request, "part")
     assert [(part.files, part.rows, part.detail) for part in parts] == [

@@ -14,7 +14,9 @@ import pytest
 
 from services.contracts import events, ids, public
 from services.contracts.events import Event
-from services.runtime import schemas
+from services.runtime import blobs, schemas
+from services.runtime.container import Files
+from tests import exporting
 from tests.faults.harness import checks, files, parcels
 from tests.faults.harness.history import History, Secrets
 from tests.faults.harness.receiver import Call, Receiver
@@ -163,12 +165,19 @@ def lost_and_again(after_s: int) -> Story:
 def test_partial_and_missing_files_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = hashlib.sha256(b"whole").hexdigest()
     monkeypatch.setattr(parcels, "copied", lambda url, depot, light: digest)
-    (tmp_path / "a").mkdir()
-    (tmp_path / ".unfinished").mkdir()
-    (tmp_path / ".unfinished" / "x").write_bytes(b"wh")
-    (tmp_path / "a" / "reports-BERN.csv").write_bytes(b"whole")
+    store = blobs.connect(f"file://{tmp_path}/blobs")
+    (tmp_path / "blobs" / ".unfinished" / "x").write_bytes(b"wh")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "file-keys").write_text(exporting.keys_text())
+
+    def put(name: str, content: bytes) -> None:
+        with Files(store, exporting.KEYS).create("demo", f"executions/demo/{name}") as writer:
+            writer.write(content)
+            writer.finish()
+
+    put("reports-BERN.csv", b"whole")
     assert files.check_store(tmp_path, {}, "") == ([], 1)
-    (tmp_path / "a" / "reports-CORK.csv").write_bytes(b"who")
+    put("reports-CORK.csv", b"who")
     assert "not what psql copies" in files.check_store(tmp_path, {}, "")[0][0]
     story = told(file_story("e" * 40, "demo", "reports-BERN.csv", "b/reports-BERN.csv", b"x"))
     assert "not in the store" in files.check_store(tmp_path, {"e": story}, "")[0][0]

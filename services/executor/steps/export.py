@@ -1,4 +1,4 @@
-"""EXPORT: rows of a source table as files in the blob store, one per batch, all of one snapshot.
+"""EXPORT: rows of a source table as sealed files in the blob store, one per batch, all of one snapshot.
 
 The parameters are those of the plan (services/jobs/export.py). Files are `reports-<batch>.csv`, or
 `report.csv` without batches, and at last `manifest.json`, which lists them.
@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from services.contracts import places
 from services.contracts.commands import File, StepRequested
 from services.executor.formats import FORMATS
 from services.executor.formats.format import Format
-from services.executor.steps import query
+from services.executor.steps import query, sink
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
-from services.executor.steps.sink import Sink
 from services.executor.steps.source import Ended, Snapshot, snapshot
 from services.executor.steps.step import Context, Totals
 from services.runtime import crash
@@ -78,9 +78,8 @@ class _Take:
         stem = "report" if batch is None else f"reports-{batch}"
         name = f"{stem}.{self.format.extension}"
         statement = query.render(self.snap.cursor, query.rows(self.request.parameters, batch))
-        with self.context.blobs.create(self._key(name)) as writer:
-            sink = Sink(writer, self._before_chunk)
-            with sink.rows() as rows:
+        with self.context.files.create(self.request.tenant, self._key(name)) as writer:
+            with sink.rows(writer, self._before_chunk) as rows:
                 count = self.snap.copy(statement, self.format.copy_options, rows)
             crash.reach("worker.blob")
             writer.finish()
@@ -89,8 +88,8 @@ class _Take:
             key=self._key(name),
             batch=batch,
             rows=count,
-            bytes=sink.bytes,
-            sha256=sink.sha256,
+            bytes=writer.bytes,
+            sha256=writer.sha256,
             content_type=self.format.content_type,
         )
 
@@ -104,24 +103,25 @@ class _Take:
             "totals": asdict(_totals(files)),
             "files": [_listed(file) for file in files],
         }
-        with self.context.blobs.create(self._key(MANIFEST)) as writer:
-            sink = Sink(writer, self._before_chunk)
-            sink.write(msgspec.json.format(msgspec.json.encode(body), indent=2))
+        with self.context.files.create(self.request.tenant, self._key(MANIFEST)) as writer:
+            writer.write(msgspec.json.format(msgspec.json.encode(body), indent=2))
             writer.finish()
         return File(
             name=MANIFEST,
             key=self._key(MANIFEST),
             batch=None,
             rows=0,
-            bytes=sink.bytes,
-            sha256=sink.sha256,
+            bytes=writer.bytes,
+            sha256=writer.sha256,
             content_type="application/json",
         )
 
     def _key(self, name: str) -> str:
         request, take = self.request, self.context.take_id
-        place = f"executions/{request.tenant}/{request.execution_id}/{request.step}"
-        return f"{place}/{request.attempt_id[:8]}-{take}/{name}"
+        folder = places.take_folder(
+            request.tenant, request.execution_id, request.step, request.attempt_id, take
+        )
+        return places.file_key(folder, name)
 
     def _before_chunk(self) -> None:
         crash.reach("worker.copy")

@@ -1,52 +1,70 @@
-"""From COPY to the blob store: bytes are hashed and counted on their way into the file."""
+"""From COPY to the blob store: what COPY writes into a pipe, a second thread compresses, hashes and seals.
 
-import hashlib
-import io
+The COPY makes one small call a row and so keeps one core busy; the rest of the work runs beside it.
+"""
+
+import fcntl
+import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
-from services.runtime.blobs import Writer
+from services.runtime.container import CHUNK_BYTES, SealedWriter
 
-CHUNK_BYTES = 256 * 1024
+GATHERED_BYTES = 256 * 1024
 
 
-class Sink(io.RawIOBase):
-    """Passes chunks on; `before_chunk` may raise to stop the export."""
+@contextmanager
+def rows(writer: SealedWriter, before_chunk: Callable[[], None]) -> Iterator[BinaryIO]:
+    """What COPY writes to; left without an error, everything was passed on to `writer`.
 
-    def __init__(self, writer: Writer, before_chunk: Callable[[], None]) -> None:
+    `before_chunk` runs in the second thread and may raise to stop the export. What it or the writer raises is
+    raised here.
+    """
+    read_end, write_end = os.pipe()
+    with suppress(OSError):  # the system allows less: the two threads only wait for each other more often
+        fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
+    pump = _Pump(os.fdopen(read_end, "rb", buffering=0), writer, before_chunk)
+    pump.start()
+    try:
+        # The pump ended early, and says why below.
+        with suppress(BrokenPipeError), os.fdopen(write_end, "wb", GATHERED_BYTES) as gathered:
+            yield gathered
+    finally:
+        pump.join()
+    if pump.error is not None:
+        raise pump.error
+
+
+class _Pump(threading.Thread):
+    """Moves chunks until the pipe ends. When it fails it closes its end, which stops the COPY."""
+
+    def __init__(self, source: BinaryIO, writer: SealedWriter, before_chunk: Callable[[], None]) -> None:
+        super().__init__(name=f"{threading.current_thread().name}-pump", daemon=True)
+        self._source = source
         self._writer = writer
         self._before_chunk = before_chunk
-        self._hash = hashlib.sha256()
-        self._ended = False
-        self.bytes = 0
+        self.error: BaseException | None = None
 
-    def writable(self) -> bool:
-        """Needed by BufferedWriter."""
-        return True
-
-    def write(self, data: Any) -> int:
-        """Take one chunk; after the end it is thrown away."""
-        chunk = bytes(data)
-        if not self._ended:
-            self._before_chunk()
-            self._writer.write(chunk)
-            self._hash.update(chunk)
-            self.bytes += len(chunk)
-        return len(chunk)
-
-    @contextmanager
-    def rows(self) -> Iterator["io.BufferedWriter[Sink]"]:
-        """What COPY writes to, one small call a row; left without an error, everything is passed on."""
-        gathered = io.BufferedWriter(self, CHUNK_BYTES)
+    def run(self) -> None:
+        """See the module."""
+        chunk = memoryview(bytearray(CHUNK_BYTES))
         try:
-            yield gathered
-            gathered.flush()
-        finally:
-            # An abandoned BufferedWriter flushes when it is collected: by then nobody listens.
-            self._ended = True
+            with self._source:
+                while filled := _fill(self._source, chunk):
+                    self._before_chunk()
+                    self._writer.write(chunk[:filled])
+        except BaseException as error:  # raised again where the COPY runs
+            self.error = error
 
-    @property
-    def sha256(self) -> str:
-        """The hash of everything passed on so far, in hex."""
-        return self._hash.hexdigest()
+
+def _fill(source: BinaryIO, chunk: memoryview) -> int:
+    """Read until the chunk is full or the source ends; how many bytes there are."""
+    filled = 0
+    while filled < len(chunk):
+        got = source.readinto(chunk[filled:])  # type: ignore[attr-defined]
+        if not got:
+            break
+        filled += got
+    return filled

@@ -4,14 +4,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from io import BufferedWriter
-from typing import Any
+from typing import Any, BinaryIO
 
 import psycopg2
 from structlog.typing import FilteringBoundLogger
 
 from services.executor.steps.outcome import Fail, Outcome, Retry
-from services.executor.steps.sink import Sink
 from services.runtime import database
 from services.runtime.database import Connection, Failure
 
@@ -63,7 +61,7 @@ class Snapshot:
         self._limit_time()
         return int(self._one(query))
 
-    def copy(self, query: bytes, options: bytes, sink: "BufferedWriter[Sink]") -> int:
+    def copy(self, query: bytes, options: bytes, sink: BinaryIO) -> int:
         """Stream the rows of `query` into `sink` and return their number."""
         self._limit_time()
         self._cursor.copy_expert(b"COPY (" + query + b") TO STDOUT WITH (" + options + b")", sink)

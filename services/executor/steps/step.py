@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from services.contracts.commands import StepRequested
 from services.executor.steps.outcome import Outcome
-from services.runtime.blobs import Blobs
+from services.runtime.container import Files
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Context:
     """
 
     take_id: str
-    blobs: Blobs
+    files: Files
     sources: Mapping[str, str]
     progress: Progress
     cancelled: Cancellation

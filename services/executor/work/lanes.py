@@ -12,7 +12,7 @@ from services.executor.steps.step import Cancellation, Context, Step, Totals
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
 from services.runtime import crash, telemetry
-from services.runtime.blobs import Blobs
+from services.runtime.container import Files
 
 HEARTBEAT_S = 5.0
 
@@ -29,13 +29,13 @@ class Lanes:
         self,
         count: int,
         steps: Mapping[str, Step],
-        blobs: Blobs,
+        files: Files,
         sources: Mapping[str, str],
         reporter: Reporter,
     ) -> None:
         self._count = count
         self._steps = steps
-        self._blobs = blobs
+        self._files = files
         self._sources = sources
         self._reporter = reporter
         self._running: dict[str, Take] = {}
@@ -121,7 +121,7 @@ class Lanes:
 
         return Context(
             take_id=take.take_id,
-            blobs=self._blobs,
+            files=self._files,
             sources=self._sources,
             progress=progress,
             cancelled=self._cancelled,

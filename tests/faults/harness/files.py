@@ -9,6 +9,9 @@ from typing import Any
 import httpx
 
 from services.contracts.events import FilePublished
+from services.runtime import blobs
+from services.runtime.container import Files
+from services.runtime.settings import parse_keys
 from tests.faults.harness import parcels
 from tests.faults.harness.history import Asked
 from tests.faults.harness.topic import Story
@@ -43,26 +46,27 @@ def check_downloads(
     return faults
 
 
-def check_store(blobs: Path, stories: Mapping[str, Story], source_url: str) -> tuple[list[str], int]:
-    """What the folder shows: (faults, leftovers of dead takes). No visible file is partial, named or not."""
+def check_store(folder: Path, stories: Mapping[str, Story], source_url: str) -> tuple[list[str], int]:
+    """What the store of a data folder shows: (faults, leftovers of dead takes).
+
+    No visible file is partial, named or not.
+    """
     named = {
         event.file.key
         for story in stories.values()
         for event in story.events
         if isinstance(event, FilePublished)
     }
-    visible = {
-        str(path.relative_to(blobs))
-        for path in blobs.rglob("*")
-        if path.is_file() and not path.relative_to(blobs).parts[0].startswith(".")
-    }
+    store = blobs.connect(f"file://{folder / 'blobs'}")
+    keys = parse_keys((folder / "secrets" / "file-keys").read_text())
+    visible = {info.key for info in store.list("executions") if "/log/" not in info.key}
     faults = [f"{key}: named by an event, not in the store" for key in named - visible]
     whole = {
         depot: {parcels.copied(source_url, depot, light) for light in (False, True)}
         for depot in parcels.DEPOTS
     }
     for key in visible:
-        content = (blobs / key).read_bytes()
+        content = b"".join(Files(store, keys).open(key.split("/")[1], key).read())
         name = key.rpartition("/")[2]
         if name == MANIFEST:
             json.loads(content)

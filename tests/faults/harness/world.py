@@ -119,7 +119,7 @@ class World:
         faults += checks.check_api(stories, self.history, first, self.system.address(), source)
         faults += checks.check_webhooks(stories, self.history, self.receiver)
         recoveries, late = checks.recoveries(stories, self.watch)
-        damaged, leftovers = files.check_store(Path(state["data_folder"]) / "blobs", stories, source)
+        damaged, leftovers = files.check_store(Path(state["data_folder"]), stories, source)
         return Found(faults + late + damaged, stories, recoveries, leftovers, self.receiver.duplicates())
 
 
