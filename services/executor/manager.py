@@ -1,23 +1,31 @@
 """The StepExecutionManager: folds requests, reports and outcomes into executions, and asks for steps."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 import msgspec
+from msgspec import Struct, structs
 
-from services.contracts import envelope, ids, names, topics
-from services.contracts.codec import Codec, Record
-from services.contracts.commands import DefinitionState, JobRequested, StepOutcome, StepReport
+from services.contracts import envelope, ids, names
+from services.contracts.codec import Codec
+from services.contracts.commands import (
+    Command,
+    DefinitionState,
+    ExecutionCommand,
+    JobRequested,
+    StepOutcome,
+    StepReport,
+)
 from services.contracts.envelope import Outgoing
 from services.contracts.errors import FieldError
-from services.contracts.partition import partition_of
-from services.executor import metrics
-from services.executor.core import decide, request
+from services.executor import metrics, routing
+from services.executor.core import commands, decide, request
 from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
 from services.jobs.refused import Refused
+from services.runtime.processor.batch import dead_letter
 from services.runtime.processor.handler import Handler
 from services.runtime.processor.types import Change, Input, Poison, Routed
 
@@ -25,17 +33,21 @@ from services.runtime.processor.types import Change, Input, Poison, Routed
 # nothing.
 _OURS = frozenset({"internal_error", "data_error", "too_large"})
 DEFINITION_WAIT = timedelta(seconds=30)
+COMMAND_WAIT = timedelta(seconds=60)
+EARLY_COMMANDS_MAX = 100
+# Where a worker says that it has taken or ended a step.
+_ANSWERS = ("step.progressed", "step.completed")
 
 INPUTS = ("job.requested", "execution.commands", "step.progressed", "step.completed", "definition.state")
 OUTPUTS = ("step.requested", "step.requested.long", "step.control", "execution.events")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """A request that came before the definition it names."""
+class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What came too early: a request before the definition it names, commands before their request."""
 
-    request: JobRequested
+    request: JobRequested | None
     until: datetime
+    commands: tuple[Input, ...] = ()
 
 
 State = Execution | Parked | DefinitionState
@@ -57,10 +69,7 @@ class Manager(Handler[State]):
         """Decode, and hold key and record against each other."""
         if record.topic == "definition.state" and record.value is None:
             return None  # compaction's tombstone: the deletion itself came as a revision
-        try:
-            return _routed(record, self._codec.decode(record.topic, record.value))
-        except request.NameRefused as error:
-            raise Poison("bad_name", str(error)) from error
+        return routing.routed(record, self._codec.decode(record.topic, record.value))
 
     def apply(
         self,
@@ -71,20 +80,24 @@ class Manager(Handler[State]):
         now: datetime,
     ) -> Change[State]:
         """What one record leads to."""
-        message: DefinitionState | JobRequested | StepReport | StepOutcome = routed.message
+        message: DefinitionState | JobRequested | ExecutionCommand | StepReport | StepOutcome = routed.message
         match message:
             case DefinitionState():
                 return _define(message, state)
             case JobRequested():
                 return self._requested(message, state, lookups, len(record.value or b""), now)
+            case ExecutionCommand():
+                return self._commanded(message, state, record, now)
             case StepReport() | StepOutcome():
                 return self._said(message, state, now)
         assert_never(message)
 
     def lookups(self, key: str, state: State) -> tuple[str, ...]:
-        """A parked request reads the definition it waits for."""
-        named = request.named_definition(state.request) if isinstance(state, Parked) else None
-        return (named,) if named else ()
+        """A parked request reads the definition it waits for, and the execution whose results it takes."""
+        if not isinstance(state, Parked) or state.request is None:
+            return ()
+        read = (request.named_definition(state.request), request.original(state.request))
+        return tuple(key for key in read if key)
 
     def due(
         self,
@@ -94,10 +107,12 @@ class Manager(Handler[State]):
         now: datetime,
         caught_up_at: datetime,
     ) -> Change[State]:
-        """Leases, retries, and parked requests."""
+        """Leases, retries, later runs, and what is parked."""
         match state:
             case Execution():
                 return self._told(decide.due(state, now, caught_up_at), state)
+            case Parked(request=None):
+                return self._unknown(key, state, now)
             case Parked():
                 return self._resolve(state, lookups, now)
             case DefinitionState():
@@ -115,13 +130,22 @@ class Manager(Handler[State]):
         return self._told(story, state) if story else None
 
     def reconcile(self, state: State, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
-        """Steps that were asked for and neither claimed nor ended, when the log that asked is gone."""
-        if not isinstance(state, Execution) or "step.requested" not in lost or state.status.terminal:
+        """What only a lost log knew of: steps that nobody has claimed or ended, and executions to begin.
+
+        An outcome may have been lost with its log, so these steps are asked for again as well.
+        """
+        if not isinstance(state, Execution):
+            return
+        if "job.requested" in lost:
+            for rerun in state.reruns:
+                yield self._outgoing(commands.rerun_request(state, rerun))
+        if state.status.terminal:
             return
         for index, step in enumerate(state.steps):
             if step.current and step.take_id is None:
-                order = request_for(state, index, now)
-                yield envelope.command(order, self._codec.encode(order))
+                order = self._outgoing(request_for(state, index, now))
+                if lost & {order.topic, *_ANSWERS}:
+                    yield order
 
     def encode(self, state: State) -> bytes:
         """One letter for the kind, then MessagePack."""
@@ -141,7 +165,7 @@ class Manager(Handler[State]):
         size: int,
         now: datetime,
     ) -> Change[State]:
-        if isinstance(state, Execution | Parked):
+        if isinstance(state, Execution) or (isinstance(state, Parked) and state.request is not None):
             return _again(wanted, state)
         if fault := request.age_fault(wanted, now):
             raise Poison(*fault)
@@ -151,88 +175,130 @@ class Manager(Handler[State]):
                 f"{', '.join(unsealed)}: expected sealed values, found plain text; use the REST api",
                 self._codec.encode(request.without_secrets(wanted)),
             )
+        early = state.commands if isinstance(state, Parked) else ()
+        parked = Parked(request=wanted, until=now + DEFINITION_WAIT, commands=early)
         if size > names.REQUEST_BYTES_MAX:
             message = f"expected at most {names.REQUEST_BYTES_MAX} bytes, found {size}"
-            return self._reject(wanted, (FieldError("", message),), now)
-        if request.named_definition(wanted) is None:
-            return self._accept(wanted, now)
-        return self._resolve(Parked(request=wanted, until=now + DEFINITION_WAIT), lookups, now)
+            return self._reject(parked, wanted, (FieldError("", message),), now)
+        return self._resolve(parked, lookups, now)
 
     def _resolve(self, parked: Parked, lookups: Mapping[str, State | None], now: datetime) -> Change[State]:
-        named = request.named_definition(parked.request)
-        found = lookups.get(named) if named else None
+        """Accept or reject a request, unless it has to wait for its definition."""
+        wanted = parked.request
+        assert wanted is not None, "commands alone wait for no definition"
+        named = request.named_definition(wanted)
+        if named is None:
+            return self._accept(parked, wanted, lookups, now)
+        found = lookups.get(named)
         if isinstance(found, DefinitionState) and not found.deleted:
-            return self._accept(parked.request, now, found)
+            return self._accept(parked, request.with_definition(wanted, found), lookups, now)
         if now >= parked.until:
-            message = f'unknown dataset "{parked.request.definition_id}" in tenant {parked.request.tenant}'
-            return self._reject(parked.request, (FieldError("definition_id", message),), now)
-        return Change(parked, due_at=parked.until, waits_for=named)
+            message = f'unknown dataset "{wanted.definition_id}" in tenant {wanted.tenant}'
+            return self._reject(parked, wanted, (FieldError("definition_id", message),), now)
+        return _kept(parked)
 
     def _accept(
-        self, wanted: JobRequested, now: datetime, definition: DefinitionState | None = None
+        self, parked: Parked, resolved: JobRequested, lookups: Mapping[str, State | None], now: datetime
     ) -> Change[State]:
-        resolved = request.with_definition(wanted, definition) if definition else wanted
+        wanted = parked.request or resolved
         try:
             steps = request.plan(resolved)
         except Refused as refused:
-            return self._reject(wanted, refused.errors, now)
+            return self._reject(parked, wanted, refused.errors, now)
         except Exception as error:  # a fault of ours in a plan must not leave the request without an answer
-            return self._reject(wanted, (FieldError("", f"internal_error: {type(error).__name__}"),), now)
-        story = decide.accept(resolved, request.request_hash(wanted), steps, now)
+            message = f"internal_error: {type(error).__name__}"
+            return self._reject(parked, wanted, (FieldError("", message),), now)
+        original = lookups.get(request.original(resolved) or "")
+        if not isinstance(original, Execution) or original.tenant != resolved.tenant:
+            original = None
+        story = decide.accept(resolved, request.request_hash(wanted), steps, now, original)
         metrics.ACCEPTED.inc()
-        return self._told(story, None)
+        return self._told(story, None, self._answer(story, parked.commands))
 
-    def _reject(self, wanted: JobRequested, errors: tuple[FieldError, ...], now: datetime) -> Change[State]:
+    def _reject(
+        self, parked: Parked, wanted: JobRequested, errors: tuple[FieldError, ...], now: datetime
+    ) -> Change[State]:
         story = decide.reject(wanted, request.request_hash(wanted), errors, now)
-        change = self._told(story, None)
+        change = self._told(story, None, self._answer(story, parked.commands))
         return replace(change, dead=Poison("rejected", "; ".join(map(str, errors))))
+
+    def _commanded(
+        self, wanted: ExecutionCommand, state: State | None, record: Input, now: datetime
+    ) -> Change[State]:
+        if isinstance(state, Execution):
+            _check_tenant(wanted, state.tenant)
+            story = Story.on(state, wanted.command_id, now)
+            commands.decide(story, wanted)
+            return self._told(story, state)
+        parked = state if isinstance(state, Parked) else Parked(request=None, until=now + COMMAND_WAIT)
+        if parked.request is not None and wanted.kind == "cancel":
+            _check_tenant(wanted, parked.request.tenant)
+            # It has no plan yet and will need none.
+            story = decide.accept(parked.request, request.request_hash(parked.request), (), now)
+            return self._told(story, None, self._answer(story, (*parked.commands, record)))
+        if len(parked.commands) >= EARLY_COMMANDS_MAX:
+            raise Poison(
+                "too_many_commands", f"{EARLY_COMMANDS_MAX} commands wait for this execution already"
+            )
+        return _kept(structs.replace(parked, commands=(*parked.commands, record)))
+
+    def _answer(self, story: Story, early: Iterable[Input]) -> list[Outgoing]:
+        """Decide on commands that came before their execution; dead letters of those it is none of."""
+        letters: list[Outgoing] = []
+        for record in early:
+            wanted = self._codec.decode(record.topic, record.value)
+            assert isinstance(wanted, ExecutionCommand), "nothing else is parked"
+            try:
+                _check_tenant(wanted, story.tenant)
+            except Poison as error:
+                letters.append(dead_letter(self.name, record, error))
+            else:
+                commands.decide(story, wanted)
+        return letters
+
+    def _unknown(self, key: str, parked: Parked, now: datetime) -> Change[State]:
+        if now < parked.until:
+            return _kept(parked)
+        error = Poison("unknown_execution", f"no execution {key} within {COMMAND_WAIT.seconds} s")
+        return Change(None, out=tuple(dead_letter(self.name, record, error) for record in parked.commands))
 
     def _said(self, said: StepReport | StepOutcome, state: State | None, now: datetime) -> Change[State]:
         if not isinstance(state, Execution):
             raise Poison("unknown_execution", f"no execution {said.execution_id}")
-        if said.tenant != state.tenant:
-            raise Poison("tenant_mismatch", f"execution {state.execution_id} belongs to another tenant")
-        if state.step_of(said.attempt_id) is None:
-            raise Poison("unknown_attempt", f"execution {state.execution_id} never asked for this attempt")
+        _check_tenant(said, state.tenant)
         if isinstance(said, StepReport):
             story = decide.report(state, said, now)
         else:
             story = decide.outcome(state, said, now)
-        if story is None:
-            metrics.STALE.labels(type(said).__name__).inc()
-            return _kept(state)
-        return self._told(story, state)
+        return self._told(story, state) if story else self._stale(said, state, now)
 
-    def _told(self, story: Story, before: Execution | None) -> Change[State]:
-        """Events chained and encoded, then the work they ask for."""
+    def _stale(self, said: StepReport | StepOutcome, state: Execution, now: datetime) -> Change[State]:
+        """A word that changes nothing. Whoever still runs the step is told to stop."""
+        index = state.step_of(said.attempt_id)
+        if index is None:
+            raise Poison("unknown_attempt", f"execution {state.execution_id} never asked for this attempt")
+        metrics.STALE.labels(type(said).__name__).inc()
+        if isinstance(said, StepReport):
+            return self._told(decide.disown(state, index, said, now), state)
+        return _kept(state)
+
+    def _told(
+        self, story: Story, before: Execution | None, letters: Iterable[Outgoing] = ()
+    ) -> Change[State]:
+        """Events chained and encoded, then what they ask of others."""
         chain = before.chain if before else b""
         out: list[Outgoing] = []
         for event in story.events:
             value = self._codec.encode(event)
             chain = ids.chain(chain, value)
             out.append(envelope.event(event, value, chain))
-        out.extend(envelope.command(order, self._codec.encode(order)) for order in story.requests)
+        asked: tuple[Command, ...] = (*story.requests, *story.controls, *story.reruns)
+        out.extend(self._outgoing(record) for record in asked)
         state = story.chained(chain)
-        return Change(state, due_at=decide.next_instant(state), out=tuple(out))
+        return Change(state, due_at=decide.next_instant(state), out=(*out, *letters))
 
-
-def _routed(record: Input, message: Record) -> Routed:
-    """The states that a record is about, once key, place and names are as they must be."""
-    match message:
-        case DefinitionState():
-            request.check_definition(message)
-            _check_place(record, message.key)
-            return Routed(message.key, message)
-        case JobRequested():
-            _check_execution(record, message.execution_id)
-            request.check_names(message)
-            named = request.named_definition(message)
-            return Routed(message.execution_id, message, (named,) if named else ())
-        case StepReport() | StepOutcome():
-            _check_execution(record, message.execution_id)
-            return Routed(message.execution_id, message)
-        case _:
-            raise Poison("unexpected_record", f"{type(message).__name__} is not for the manager")
+    def _outgoing(self, record: Command) -> Outgoing:
+        return envelope.command(record, self._codec.encode(record))
 
 
 def _define(definition: DefinitionState, state: State | None) -> Change[State]:
@@ -242,7 +308,11 @@ def _define(definition: DefinitionState, state: State | None) -> Change[State]:
 
 
 def _again(wanted: JobRequested, state: Execution | Parked) -> Change[State]:
-    known = state.request_hash if isinstance(state, Execution) else request.request_hash(state.request)
+    if isinstance(state, Execution):
+        known = state.request_hash
+    else:
+        assert state.request is not None, "commands alone are no request"
+        known = request.request_hash(state.request)
     if request.request_hash(wanted) == known:
         return _kept(state)
     id = wanted.execution_id
@@ -250,25 +320,12 @@ def _again(wanted: JobRequested, state: Execution | Parked) -> Change[State]:
 
 
 def _kept(state: Execution | Parked) -> Change[State]:
-    if isinstance(state, Parked):
-        return Change(state, due_at=state.until, waits_for=request.named_definition(state.request))
-    return Change(state, due_at=decide.next_instant(state))
+    if isinstance(state, Execution):
+        return Change(state, due_at=decide.next_instant(state))
+    named = request.named_definition(state.request) if state.request else None
+    return Change(state, due_at=state.until, waits_for=named)
 
 
-def _check_execution(record: Input, execution_id: str) -> None:
-    if not ids.EXECUTION_ID.fullmatch(execution_id):
-        raise Poison("bad_id", "execution_id: expected 40 hex digits")
-    _check_place(record, execution_id)
-
-
-def _check_place(record: Input, key: str) -> None:
-    """A state has one home. A record elsewhere would have two owners fold it, each on its own."""
-    if record.key != key.encode():
-        raise Poison("key_mismatch", f"the record's key is not {key}; use it as the key")
-    home = partition_of(key.encode(), topics.LOOP_PARTITIONS)
-    if record.partition != home:
-        raise Poison(
-            "wrong_partition",
-            f"key {key} belongs on partition {home}, found on {record.partition};"
-            " set partitioner=murmur2_random in the producer",
-        )
+def _check_tenant(said: ExecutionCommand | StepReport | StepOutcome, tenant: str) -> None:
+    if said.tenant != tenant:
+        raise Poison("tenant_mismatch", f"execution {said.execution_id} belongs to another tenant")

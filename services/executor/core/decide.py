@@ -7,6 +7,7 @@ from services.contracts import events, ids
 from services.contracts.commands import File, JobRequested, StepOutcome, StepReport
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
+from services.contracts.status import Status, StepStatus
 from services.executor.core.execution import Execution, Step
 from services.executor.core.retry import LONGEST_S, LONGEST_UNCOUNTED_S, UNCOUNTED, retry_at
 from services.executor.core.story import Story
@@ -20,13 +21,21 @@ WORKER_LOST = "worker_lost"
 _NO_PENDING_PHASE = frozenset({"scheduled", "backfill"})
 
 
-def accept(request: JobRequested, request_hash: str, plan: tuple[PlannedStep, ...], now: datetime) -> Story:
-    """A request that passed its checks: accepted, and its first step asked for."""
+def accept(
+    request: JobRequested,
+    request_hash: str,
+    plan: tuple[PlannedStep, ...],
+    now: datetime,
+    original: Execution | None = None,
+) -> Story:
+    """A request that passed its checks: accepted, and its first step asked for, now or at `run_at`.
+
+    Results of `original` stand for steps that are planned alike. No plan: it is cancelled before it has one.
+    """
     story = Story(request.execution_id, request.tenant, request.execution_id, now)
     story.tell(events.ExecutionAccepted, request=request, request_hash=request_hash, plan=plan)
-    if request.origin in _NO_PENDING_PHASE:
-        story.tell(events.ExecutionStarted)
-    story.ask(0)
+    if plan and story.execution.steps[0].retry_at is None:
+        _proceed(story, _taken_over(story, original))
     return story
 
 
@@ -38,12 +47,15 @@ def reject(request: JobRequested, request_hash: str, errors: tuple[FieldError, .
 
 
 def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
-    """A claim, heartbeat or part. None: it comes from a take that does not own a current attempt."""
-    index = _current(state, said.attempt_id)
+    """A claim, heartbeat or part. None: it comes from a take that does not own a current attempt.
+
+    The first word of any take makes it the owner: a claim may have been lost with its log.
+    """
+    index = state.current_step(said.attempt_id)
     if index is None:
         return None
     story = Story.on(state, said.take_id, now)
-    if state.steps[index].take_id is None and said.kind == "claim":
+    if state.steps[index].take_id is None:
         _own(story, index, said.take_id, said.worker)
     if story.execution.steps[index].take_id != said.take_id:
         return None
@@ -64,7 +76,7 @@ def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
 
 def outcome(state: Execution, said: StepOutcome, now: datetime) -> Story | None:
     """How a take ended. None: the attempt is not current, or another take owns it."""
-    index = _current(state, said.attempt_id)
+    index = state.current_step(said.attempt_id)
     if index is None or state.steps[index].take_id not in (None, said.take_id):
         return None
     story = Story.on(state, said.take_id, now)
@@ -85,6 +97,20 @@ def outcome(state: Execution, said: StepOutcome, now: datetime) -> Story | None:
     return story
 
 
+def disown(state: Execution, index: int, said: StepReport, now: datetime) -> Story:
+    """The answer to a word of a take that does not own a current attempt of this step: stop.
+
+    Whoever ended the step itself has stopped; what it said before only comes late.
+    """
+    story, step = Story.on(state, said.take_id, now), state.steps[index]
+    if step.take_id == said.take_id and step.status is not StepStatus.CANCELLED:
+        return story
+    current = state.current_step(said.attempt_id) is not None
+    reason = "cancelled" if state.status is Status.CANCELLED else "not_owner" if current else "ended"
+    story.revoke(reason, said.attempt_id, said.take_id)
+    return story
+
+
 def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
     """The execution's timer: leases that ran out, retries whose time has come.
 
@@ -93,8 +119,9 @@ def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
     story = Story.on(state, f"timer-{state.execution_id[:16]}-{state.sequence}", now)
     for index, step in enumerate(state.steps):
         if step.retry_at is not None and step.retry_at <= now:
-            story.ask(index)
+            _begin(story, index)
         elif (timeout := _timeout(step)) is not None and timeout.at <= now:
+            story.revoke("timeout", state.attempt_id(index))
             _fail(story, step, timeout.reason, timeout.message)
             break
         elif step.lease_until is not None and step.lease_until <= now:
@@ -110,6 +137,8 @@ def fail(state: Execution, reason: str, message: str, dead_letter: str, now: dat
     if state.status.terminal:
         return None
     story = Story.on(state, dead_letter, now)
+    if any(step.current for step in state.steps):
+        story.revoke("ended")
     story.tell(events.ExecutionFailed, reason=reason, message=message, step=None, dead_letter=dead_letter)
     return story
 
@@ -147,30 +176,23 @@ def _timeout(step: Step) -> _Timeout | None:
     return None
 
 
-def _current(state: Execution, attempt_id: str) -> int | None:
-    """The step whose current attempt has this id."""
-    if state.status.terminal:
-        return None
-    for index, step in enumerate(state.steps):
-        if step.current and ids.attempt_id(state.execution_id, step.plan.name, step.asked) == attempt_id:
-            return index
-    return None
-
-
 def _own(story: Story, index: int, take_id: str, worker: str) -> None:
     step = story.execution.steps[index]
-    if story.execution.status == "pending":
+    if story.execution.status is Status.PENDING:
         story.tell(events.ExecutionStarted)
     story.tell(events.StepRunning, step=step.plan.name, attempt=step.asked, take_id=take_id, worker=worker)
 
 
 def _complete(story: Story, index: int, output: object, files: tuple[File, ...]) -> None:
     step = story.execution.steps[index]
-    story.tell(events.StepCompleted, step=step.plan.name, attempt=step.asked, output=output)
-    for file in files:
-        story.tell(events.FilePublished, step=step.plan.name, file=file)
-    if index + 1 < len(story.execution.steps):
-        story.ask(index + 1)
+    _result(story, step.plan.name, step.asked, output, files)
+    _proceed(story, index + 1)
+
+
+def _proceed(story: Story, index: int) -> None:
+    """The next step, or the end."""
+    if index < len(story.execution.steps):
+        _begin(story, index)
         return
     published = [file for step in story.execution.steps for file in step.files]
     story.tell(
@@ -179,6 +201,32 @@ def _complete(story: Story, index: int, output: object, files: tuple[File, ...])
         rows=sum(file.rows for file in published),
         bytes=sum(file.bytes for file in published),
     )
+
+
+def _result(story: Story, step: str, attempt: int, output: object, files: tuple[File, ...]) -> None:
+    story.tell(events.StepCompleted, step=step, attempt=attempt, output=output)
+    for file in files:
+        story.tell(events.FilePublished, step=step, file=file)
+
+
+def _begin(story: Story, index: int) -> None:
+    request = story.execution.request
+    if story.execution.status is Status.PENDING and request and request.origin in _NO_PENDING_PHASE:
+        story.tell(events.ExecutionStarted)
+    story.ask(index)
+
+
+def _taken_over(story: Story, original: Execution | None) -> int:
+    """Results of the original, in order, up to the first step that has none; how many there are."""
+    taken = 0
+    for step, former in zip(story.execution.steps, original.steps if original else (), strict=False):
+        if former.status is not StepStatus.COMPLETED or former.plan != step.plan:
+            break
+        if story.execution.status is Status.PENDING:
+            story.tell(events.ExecutionStarted)
+        _result(story, step.plan.name, 0, former.output, former.files)
+        taken += 1
+    return taken
 
 
 def _schedule_retry(story: Story, step: Step, reason: str, message: str, at: datetime) -> None:
@@ -211,6 +259,7 @@ def _fail(story: Story, step: Step, reason: str, message: str) -> None:
 def _lost(story: Story, index: int) -> None:
     """The worker fell silent: a counted attempt, tried again at once."""
     step = story.execution.steps[index]
+    story.revoke("lease_lost", story.execution.attempt_id(index))
     message = f"worker {step.worker} sent no heartbeat for {LEASE.total_seconds():.0f} s"
     if step.counted + 1 >= step.plan.max_attempts:
         _fail(story, step, WORKER_LOST, message)

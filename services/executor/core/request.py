@@ -11,7 +11,13 @@ import msgspec
 from services import jobs
 from services.contracts import ids, names
 from services.contracts.callbacks import check_callback
-from services.contracts.commands import Definition, DefinitionState, JobRequested, definition_key
+from services.contracts.commands import (
+    Definition,
+    DefinitionState,
+    ExecutionCommand,
+    JobRequested,
+    definition_key,
+)
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
 from services.jobs.refused import Refused
@@ -21,7 +27,9 @@ TOO_FAR = timedelta(days=1)
 DEFINITION_KIND = "dataset"
 
 # Who sends a request and when does not make it another request.
-_NOT_HASHED = ("origin", "requested_at", "planned_at")
+_NOT_HASHED = frozenset({"origin", "requested_at", "planned_at"})
+# Fields that came later than the first hashes: unless they are used, the hash is what it was.
+_HASHED_IF_USED = frozenset({"run_at", "rerun_of", "reuse_results", "requested_channel"})
 
 
 class NameRefused(Exception):
@@ -31,7 +39,12 @@ class NameRefused(Exception):
 def request_hash(request: JobRequested) -> str:
     """A hash over what is asked for; the same id with another hash is a conflict."""
     body: dict[str, Any] = msgspec.to_builtins(request)
-    return ids.body_hash({name: value for name, value in body.items() if name not in _NOT_HASHED})
+    asked = {
+        name: value
+        for name, value in body.items()
+        if name not in _NOT_HASHED and (value or name not in _HASHED_IF_USED)
+    }
+    return ids.body_hash(asked)
 
 
 def check_names(request: JobRequested) -> None:
@@ -40,8 +53,19 @@ def check_names(request: JobRequested) -> None:
     _check("created_by", request.created_by, names.PRINCIPAL)
     if request.definition_id is not None:
         _check("definition_id", request.definition_id, names.DEFINITION_ID)
+    if request.rerun_of is not None:
+        _check("rerun_of", request.rerun_of, ids.EXECUTION_ID)
     if request.origin not in names.ORIGINS:
         raise NameRefused(f"origin: expected one of {', '.join(sorted(names.ORIGINS))}")
+
+
+def check_command(command: ExecutionCommand) -> None:
+    """Likewise for a command, so that its answer can be told. Raises NameRefused."""
+    _check("command_id", command.command_id, ids.EXECUTION_ID)
+    _check("tenant", command.tenant, names.TENANT)
+    _check("requested_by", command.requested_by, names.PRINCIPAL)
+    if command.kind == "rerun" or command.rerun_id is not None:
+        _check("rerun_id", command.rerun_id or "", ids.EXECUTION_ID)
 
 
 def check_definition(definition: DefinitionState) -> None:
@@ -100,7 +124,7 @@ def with_definition(request: JobRequested, found: DefinitionState) -> JobRequest
 
 def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
     """The steps of the request. Raises Refused with everything that is wrong with it."""
-    errors = tuple(_callback_errors(request))
+    errors = (*_callback_errors(request), *_reuse_errors(request))
     try:
         steps = jobs.plan(request)
     except Refused as refused:
@@ -108,6 +132,18 @@ def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
     if errors:
         raise Refused(errors)
     return steps
+
+
+def original(request: JobRequested) -> str | None:
+    """The execution whose results the request takes over."""
+    return request.rerun_of if request.reuse_results else None
+
+
+def _reuse_errors(request: JobRequested) -> Iterator[FieldError]:
+    if request.reuse_results and request.rerun_of is None:
+        yield FieldError("rerun_of", "expected an execution whose results are reused, found nothing")
+    if request.reuse_results and request.run_at is not None:
+        yield FieldError("run_at", "expected none where results are reused: they would be taken over at once")
 
 
 def _callback_errors(request: JobRequested) -> Iterator[FieldError]:

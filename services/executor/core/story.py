@@ -1,20 +1,23 @@
 """Appends events to a state, numbering them; what a decision returns."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from services.contracts import ids
-from services.contracts.commands import StepRequested
+from services.contracts.commands import JobRequested, StepControl, StepRequested
 from services.contracts.events import Event
-from services.executor.core.execution import Execution, evolve
+from services.executor.core.execution import Execution, Rerun, evolve
 
 
 @dataclass(slots=True)
 class Story:
-    """One decision in the making: the state so far, the events it led to, the work it asks for.
+    """One decision in the making: the state so far, the events it led to, what it asks of others.
 
-    `cause` is the id of what is being decided on; `now` the instant of every event.
+    `cause` is the id of what is being decided on; `now` the instant of every event. `requests` are steps to
+    run, `controls` work to stop, `reruns` executions to begin.
     """
 
     execution_id: str
@@ -24,6 +27,8 @@ class Story:
     state: Execution | None = None
     events: list[Event] = field(default_factory=list)
     requests: list[StepRequested] = field(default_factory=list)
+    controls: list[StepControl] = field(default_factory=list)
+    reruns: list[JobRequested] = field(default_factory=list)
 
     @classmethod
     def on(cls, state: Execution, cause: str, now: datetime) -> "Story":
@@ -55,20 +60,40 @@ class Story:
     def ask(self, index: int) -> None:
         """Ask for the next attempt of a step."""
         step = self.execution.steps[index]
-        attempt = step.asked + 1
-        self.state = self.execution.with_step(
-            step.plan.name,
-            asked=attempt,
+        asked = replace(
+            step,
+            asked=step.asked + 1,
             asked_since=step.asked_since or self.now,
             asked_at=self.now,
             retry_at=None,
             take_id=None,
         )
-        self.requests.append(request_for(self.execution, index, self.now))
+        self.state = self.execution.with_step(index, asked)
+        self.requests.append(request_for(self.state, index, self.now))
 
     def lease(self, index: int, until: datetime) -> None:
         """Give the current take of a step its time; no event, the history does not care."""
-        self.state = self.execution.with_step(self.execution.steps[index].plan.name, lease_until=until)
+        step = replace(self.execution.steps[index], lease_until=until)
+        self.state = self.execution.with_step(index, step)
+
+    def revoke(self, reason: str, attempt_id: str | None = None, take_id: str | None = None) -> None:
+        """Tell every worker to stop the take, without one the attempt, without either the execution."""
+        self.controls.append(
+            StepControl(
+                execution_id=self.execution_id,
+                tenant=self.tenant,
+                kind="revoke",
+                reason=reason,
+                issued_at=self.now,
+                attempt_id=attempt_id,
+                take_id=take_id,
+            )
+        )
+
+    def begin_again(self, rerun: Rerun, request: JobRequested) -> None:
+        """Ask for the execution that repeats this one, and remember that we did."""
+        self.state = replace(self.execution, reruns=(*self.execution.reruns, rerun))
+        self.reruns.append(request)
 
     def chained(self, chain: bytes) -> Execution:
         """The state with the hash chain after the new events."""
@@ -79,7 +104,7 @@ def request_for(state: Execution, index: int, now: datetime) -> StepRequested:
     """The work order for the current attempt of a step; the same one however often it is made."""
     step = state.steps[index]
     return StepRequested(
-        attempt_id=ids.attempt_id(state.execution_id, step.plan.name, step.asked),
+        attempt_id=state.attempt_id(index),
         execution_id=state.execution_id,
         tenant=state.tenant,
         step=step.plan.name,

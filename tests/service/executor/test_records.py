@@ -1,6 +1,5 @@
 """What the manager makes of bad records from other services: one table, one expected answer each."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,60 +14,13 @@ from services.contracts.commands import (
     DefinitionState,
     File,
     JobRequested,
-    StepOutcome,
-    StepReport,
     StepRequested,
 )
 from services.contracts.envelope import Outgoing
 from services.contracts.partition import partition_of
-from services.executor.manager import INPUTS, OUTPUTS, Manager
-from services.runtime.entropy import LocalClock
-from services.runtime.memory.log import Broker, MemoryLog
-from services.runtime.memory.store import MemoryStore, Tables
-from services.runtime.processor.loop import Processor
 from services.runtime.schemas import codec
+from tests.service.executor.house import NOW, TENANT, House, claim, job, outcome
 from tests.waiting import until
-
-NOW = LocalClock().now()
-TENANT = "acme"
-DEAD = tuple(f"{topic}.dlq" for topic in INPUTS)
-
-
-class House:
-    """A manager on the loop, in memory, turned by the test."""
-
-    def __init__(self) -> None:
-        self.broker = Broker()
-        self.broker.create(*INPUTS, *OUTPUTS, *DEAD)
-        store, log = MemoryStore(Tables(LocalClock())), MemoryLog(self.broker)
-        self.loop = Processor(Manager(codec()), store, log, OUTPUTS)
-        log.join(INPUTS)
-
-    def say(self, record: Command) -> None:
-        self.broker.append(envelope.command(record, codec().encode(record)))
-
-    def turn(self) -> None:
-        self.loop.turn(threading.Event())
-        self.loop.turn(threading.Event())
-
-    def history(self, execution_id: str) -> list[events.Event]:
-        found = [codec().decode("execution.events", r.value) for r in self.broker.records("execution.events")]
-        return [event for event in found if getattr(event, "execution_id", "") == execution_id]  # type: ignore[misc]
-
-    def names(self, execution_id: str) -> list[str]:
-        return [events.type_of(event) for event in self.history(execution_id)]
-
-    def dead(self, topic: str) -> list[tuple[str, str, bytes | None]]:
-        """Reason, message and value of each dead letter of a topic."""
-        return [
-            (headers["ms_reason"].decode(), headers["ms_error"].decode(), record.value)
-            for record in self.broker.records(f"{topic}.dlq")
-            for headers in [dict(record.headers)]
-        ]
-
-    def orders(self) -> list[StepRequested]:
-        records = self.broker.records("step.requested")
-        return [codec().decode("step.requested", record.value) for record in records]  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -83,19 +35,6 @@ def both(write: Case, reason: str, message: str) -> dict[str, tuple[Case, str, s
     return dict.fromkeys(("job.requested", "step.completed"), (write, reason, message))
 
 
-def job(key: str = "one", **changes: Any) -> JobRequested:
-    wanted = JobRequested(
-        execution_id=ids.execution_id(TENANT, "shop", "topic", key),
-        tenant=TENANT,
-        requested_at=NOW,
-        created_by="shop",
-        name="nightly",
-        job_type="noop",
-        parameters={"params": {}, "time_range": None},
-    )
-    return replace(wanted, **changes)
-
-
 def raw(record: Command, **changes: Any) -> Outgoing:
     return replace(envelope.command(record, codec().encode(record)), **changes)
 
@@ -103,37 +42,6 @@ def raw(record: Command, **changes: Any) -> Outgoing:
 GOOD = codec().encode(job())
 FAR = datetime(9999, 12, 31, tzinfo=UTC)
 NUL = "a\0b"
-
-
-def order(wanted: JobRequested, step: str = "noop", attempt: int = 1) -> str:
-    return ids.attempt_id(wanted.execution_id, step, attempt)
-
-
-def outcome(attempt_id: str, wanted: JobRequested | None = None, **changes: Any) -> StepOutcome:
-    said = StepOutcome(
-        execution_id=(wanted or job()).execution_id,
-        tenant=TENANT,
-        attempt_id=attempt_id,
-        take_id="t1",
-        worker="w1",
-        outcome="done",
-        finished_at=NOW,
-    )
-    return replace(said, **changes)
-
-
-def claim(attempt_id: str, **changes: Any) -> StepReport:
-    said = StepReport(
-        execution_id=job().execution_id,
-        tenant=TENANT,
-        attempt_id=attempt_id,
-        take_id="t1",
-        worker="w1",
-        kind="claim",
-        lease_s=20,
-        reported_at=NOW,
-    )
-    return replace(said, **changes)
 
 
 def damaged(change: Callable[[bytes], bytes | None]) -> Case:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from services.contracts import events, ids
 from services.contracts.commands import File, JobRequested, StepOutcome, StepReport, StepRequested
@@ -215,7 +216,7 @@ def test_backoff_doubles_to_a_minute_within_a_fifth() -> None:
 @pytest.mark.parametrize("status", [status for status in Status if status.terminal])
 def test_a_terminal_state_takes_nothing_more(status: Status) -> None:
     accepted = decide.accept(request(), "h", plan(), NOW)
-    ended = replace(accepted.execution, status=status)
+    ended = structs.replace(accepted.execution, status=status)
     order = accepted.requests[0]
     assert decide.report(ended, report(order, "a"), NOW) is None
     assert decide.outcome(ended, outcome(order, "a"), NOW) is None
