@@ -6,6 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from services.contracts import envelope, events, ids
 from services.contracts.commands import (
@@ -459,6 +462,48 @@ def test_what_waits_for_its_definition_has_nothing_to_reconcile(desk: Desk) -> N
     assert parked is not None
     assert not isinstance(parked, Execution)
     assert [*desk.manager.reconcile(parked, frozenset({"job.requested"}), desk.now)] == []
+
+
+# ---------------------------------------------------------------- in any order
+
+WORDS: tuple[Command, ...] = (
+    EXPORT,
+    DATASET,
+    command("cancel"),
+    command("rerun", reuse_results=True),
+    command("cancel", key="2"),
+    command("cancel", tenant="rival"),
+    claim(ids.attempt_id(ID, "export", 1)),
+    claim(ids.attempt_id(ID, "export", 1), take_id="t2", kind="heartbeat"),
+    outcome(ids.attempt_id(ID, "export", 1), files=(FILE,)),
+    outcome(ids.attempt_id(ID, "export", 1), outcome="retry", reason="r", message="m"),
+    claim(ids.attempt_id(ID, "export", 2)),
+    outcome(ids.attempt_id(ID, "export", 2)),
+)
+MOVES = st.lists(st.tuples(st.integers(0, len(WORDS) - 1), st.integers(0, 40)), max_size=25)
+
+
+def played(moves: list[tuple[int, int]], times: int) -> Desk:
+    desk = Desk()
+    for pick, seconds in moves:
+        for _ in range(times):
+            desk.say(WORDS[pick])
+        desk.wait(seconds)
+    desk.wait(90)
+    return desk
+
+
+@settings(max_examples=150, deadline=None)
+@drawn(MOVES)
+def test_records_in_any_order_said_twice_are_said_once(moves: list[tuple[int, int]]) -> None:
+    once, twice = played(moves, 1), played(moves, 2)
+    assert twice.states == once.states
+    assert twice.history(ID) == once.history(ID)
+    told = {event.causation_id for event in once.history(ID)}
+    given_up = len(letters(once))
+    for wanted in [WORDS[pick] for pick, _ in moves if pick in (2, 3, 4)]:
+        assert isinstance(wanted, ExecutionCommand)
+        assert wanted.command_id in told or given_up, "every command has its answer"
 
 
 def test_a_command_reaches_the_manager_through_the_loop() -> None:

@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from services.contracts import events, ids
-from services.contracts.commands import File, JobRequested, StepOutcome, StepReport, StepRequested
+from services.contracts.commands import (
+    ExecutionCommand,
+    File,
+    JobRequested,
+    StepOutcome,
+    StepReport,
+    StepRequested,
+)
 from services.contracts.events import Event, PlannedStep
 from services.contracts.status import Status, StepStatus
-from services.executor.core import decide
+from services.executor.core import commands, decide
 from services.executor.core.execution import Execution, evolve, fold
 from services.executor.core.retry import LONGEST_S, retry_at
 from services.executor.core.story import Story
@@ -66,6 +73,18 @@ def outcome(order: StepRequested, take: str, how: str = "done", **more: Any) -> 
         outcome=how,
         finished_at=NOW,
         **more,
+    )
+
+
+def command(kind: str, key: str = "1") -> ExecutionCommand:
+    return ExecutionCommand(
+        command_id=ids.command_id("t", "p", ID, kind, key),
+        execution_id=ID,
+        tenant="t",
+        kind=kind,
+        requested_by="p",
+        requested_at=NOW,
+        rerun_id=ids.rerun_id(ID, 1) if kind == "rerun" else None,
     )
 
 
@@ -253,6 +272,10 @@ class World:
             due = decide.next_instant(self.state)
             if due is not None and due <= self.now:
                 self.take(decide.due(self.state, self.now, NOW - timedelta(days=1)))
+        elif kind in ("cancel", "rerun"):
+            story = Story.on(self.state, "", self.now)
+            commands.decide(story, command(kind, str(pick)))
+            self.take(story)
         elif kind in ("claim", "heartbeat", "part"):
             said = report(order, take, kind, files=pick % 7, rows=pick)
             self.take(decide.report(self.state, said, self.now))
@@ -261,9 +284,10 @@ class World:
             self.take(decide.outcome(self.state, outcome(order, take, kind, files=files), self.now))
 
 
+WORDS = ["claim", "heartbeat", "part", "done", "retry", "fail", "time", "time"]
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["claim", "heartbeat", "part", "done", "retry", "fail", "time", "time"]),
+        st.sampled_from([*WORDS * 3, "cancel", "rerun"]),
         st.integers(0, 1000),
         st.sampled_from(["a", "b", "c"]),
     ),
@@ -281,7 +305,9 @@ def test_any_history_is_legal(moves: list[tuple[str, int, str]], steps: int) -> 
     assert len({event.event_id for event in world.history}) == len(world.history)
     ends = [event for event in world.history if events.type_of(event) in events.TERMINAL]
     assert len(ends) <= 1
-    assert not ends or world.history[-1] is ends[0], "nothing follows a terminal event"
+    after = world.history[world.history.index(ends[0]) + 1 :] if ends else []
+    assert set(names(after)) <= {"execution.rerun", "command.refused"}, "nothing changes what has ended"
+    assert bool(ends) == world.state.status.terminal
     runs = [(e.step, e.attempt) for e in world.history if isinstance(e, events.StepRunning)]
     assert len(set(runs)) == len(runs), "an attempt has one owner"
     completed = [e.step for e in world.history if isinstance(e, events.StepCompleted)]
@@ -306,6 +332,7 @@ def test_any_split_of_a_history_folds_alike(
     assert whole.status == world.state.status
     assert [step.status for step in whole.steps] == [step.status for step in world.state.steps]
     assert [step.files for step in whole.steps] == [step.files for step in world.state.steps]
+    assert whole.commands == world.state.commands
 
 
 @settings(max_examples=200, deadline=None)
@@ -316,6 +343,46 @@ def test_said_twice_is_said_once(moves: list[tuple[str, int, str]]) -> None:
         once.step(move)
         twice.step(move, times=1 if move[0] == "time" else 2)
     assert names(twice.history) == names(once.history)
+
+
+@settings(max_examples=200, deadline=None)
+@given(MOVES, st.sampled_from(["cancel", "rerun", "explode"]))
+def test_every_command_in_every_state_is_answered_once(moves: list[tuple[str, int, str]], kind: str) -> None:
+    world = World(2)
+    for move in moves:
+        world.step(move)
+    before, wanted = world.state, command(kind, "the one")
+    story = Story.on(before, "", world.now)
+    commands.decide(story, wanted)
+    assert {event.causation_id for event in story.events} == {wanted.command_id}
+    answer = names(story.events)[-1]
+    if answer == "command.refused":
+        assert len(story.events) == 1
+        assert story.execution.status is before.status
+    else:
+        assert answer == {"cancel": "execution.cancelled", "rerun": "execution.rerun"}[kind]
+        assert before.status.terminal == (kind == "rerun")
+    again = Story.on(story.execution, "", world.now)
+    commands.decide(again, wanted)
+    assert again.execution == story.execution
+    assert (again.events, again.controls, again.reruns) == ([], [], [])
+
+
+@settings(max_examples=200, deadline=None)
+@given(MOVES, MOVES)
+def test_what_is_cancelled_stays_cancelled(
+    before: list[tuple[str, int, str]], after: list[tuple[str, int, str]]
+) -> None:
+    world = World(2)
+    for move in before:
+        world.step(move)
+    world.step(("cancel", -1, ""))
+    ended = world.state
+    for move in after:
+        world.step(move)
+    assert world.state.status is ended.status
+    assert world.state.steps == ended.steps
+    assert decide.next_instant(world.state) is None
 
 
 @settings(max_examples=100, deadline=None)
