@@ -12,7 +12,7 @@ LIMIT_MAX = 200
 _COLUMNS = (
     "execution_id, tenant, principal, name, job_type, nullif(tag, ''), dataset_id, dataset_revision,"
     " submitted_at, sequence, state, started_at, finished_at, steps, files, rows, bytes, errors,"
-    " failure, incomplete"
+    " failure, rerun_of, reruns, incomplete"
 )
 
 
@@ -39,6 +39,8 @@ class Execution:
     bytes: int
     errors: Any
     failure: Any
+    rerun_of: str | None
+    reruns: list[str]
     incomplete: bool
 
 

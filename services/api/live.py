@@ -88,6 +88,10 @@ class Live:
             if not self._watches[prefix]:
                 del self._watches[prefix]
 
+    def watching(self, execution_id: str) -> int:
+        """How many wait for this execution, here."""
+        return len(self._watches.get(execution_id[:PREFIX], ()))
+
     def close(self) -> None:
         """Send every waiter home; safe from any thread, and the first thing to do when the process drains."""
         self.closing = True

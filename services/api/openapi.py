@@ -136,6 +136,19 @@ SCHEMAS: Mapping[str, Schema] = {
         ("execution_id", "status", "links"),
     ),
     "Callback": _CALLBACK,
+    "Command": _object(
+        {
+            "command_id": _TEXT,
+            "execution_id": _TEXT,
+            "kind": {"enum": ["cancel", "rerun"]},
+            "answer": {
+                "enum": ["execution.cancelled", "execution.rerun", None],
+                "description": "the event that answered it; null = stored, not answered yet",
+            },
+            "rerun_id": {**_MAYBE_TEXT, "description": "the execution that repeats this one"},
+            "links": _SUMMARY["links"],
+        }
+    ),
     "Definition": _DEFINITION,
     "DefinitionPage": _page("Definition"),
     "EventPage": _object({"events": _list(_ANY), "last": _COUNT}, ("events", "last")),
@@ -148,6 +161,8 @@ SCHEMAS: Mapping[str, Schema] = {
             "files": _list(_FILE),
             "errors": _list(_FIELD_ERROR),
             "failure": {"type": ["object", "null"]},
+            "rerun_of": {**_MAYBE_TEXT, "description": "the execution that this one repeats"},
+            "reruns": {**_list(_TEXT), "description": "the executions that repeat this one, oldest first"},
             "incomplete": {
                 "type": "boolean",
                 "description": "an event could not be read; see the dead letters",
@@ -189,16 +204,26 @@ def _body(schema: Any, *media_types: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "Same key, same body: the same wish, done once. Same key, other body: 409.",
+}
+_REASON = {"type": "string", "maxLength": 500, "description": "kept in the history"}
+
+
+def _command_body(properties: Mapping[str, Any]) -> dict[str, Any]:
+    described = _body(_object(properties, additionalProperties=False), "application/json")
+    described["requestBody"]["required"] = False
+    return {**described, "parameters": [_IDEMPOTENCY_KEY]}
+
+
 SUBMIT_BODY = {
     **_body(_ref("Submission"), "application/json"),
     "parameters": [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-            "description": "Same key, same body: the same execution. Same key, other body: 409.",
-        },
+        _IDEMPOTENCY_KEY,
         {
             "name": "Prefer",
             "in": "header",
@@ -218,6 +243,17 @@ LAST_EVENT_ID = {
             "description": "Of a stream that was cut off: the id of the last message that arrived.",
         }
     ],
+}
+CANCEL_BODY = _command_body({"reason": _REASON})
+RERUN_BODY = _command_body(
+    {
+        "reason": _REASON,
+        "reuseResults": {"type": "boolean", "description": "take over steps that have completed"},
+    }
+)
+ANSWERED: Responses = {
+    200: json_of("Command", "done"),
+    202: json_of("Command", "stored: it will be answered by an event"),
 }
 DATASET_BODY = _body(_ANY, "application/yaml", "application/json")
 PROBLEMS: Responses = {

@@ -33,6 +33,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "body-timeout": (408, "The body did not arrive in time"),
     "idempotency-conflict": (409, "The idempotency key was used for another request"),
     "duplicate-request": (409, "This request was made before"),
+    "command-refused": (409, "The command changed nothing"),
     "precondition-failed": (412, "The definition is not at the expected revision"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body has an unsupported form"),

@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
-from services.api import live
+from services.api import commands, live
 from services.api.core import exhaust, projection
 from services.api.core.projection import Projection
 from services.contracts import events, public
@@ -160,7 +160,7 @@ def _event_rows(event: Event) -> tuple[Row, ...]:
                 Row("file", {**place, "published_at": event.occurred_at, **msgspec.to_builtins(file)}),
             )
         case _:
-            return (seen,)
+            return (seen, *commands.answer_rows(event))
 
 
 def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
@@ -184,6 +184,7 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
             "UPDATE api.job_request SET parked = %s WHERE execution_id = %s",
             (values["count"], values["execution_id"]),
         )
+    commands.write_answers(cursor, by_kind.get("answer", ()), by_kind.get("rerun", ()))
     if newest:
         live.announce(cursor, newest)
 
@@ -191,11 +192,11 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
 _EXECUTION_COLUMNS = (
     "execution_id, tenant, sequence, state, principal, name, job_type, tag, dataset_id, dataset_revision,"
     " submitted_at, updated_at, started_at, finished_at, steps, files, rows, bytes, errors, failure,"
-    " err_message, incomplete, parked"
+    " err_message, rerun_of, reruns, incomplete, parked"
 )
 _PROJECTED = (
     *("sequence", "state", "updated_at", "started_at", "finished_at", "steps", "files", "rows", "bytes"),
-    *("errors", "failure", "err_message", "incomplete", "parked"),
+    *("errors", "failure", "err_message", "reruns", "incomplete", "parked"),
 )
 _EXECUTIONS = (
     f"INSERT INTO api.job_request AS known ({_EXECUTION_COLUMNS}) VALUES %s"  # noqa: S608
@@ -257,6 +258,8 @@ def _execution(state: Projection) -> tuple[Any, ...]:
         json.dumps(list(state.errors)),
         failure,
         _error(state),
+        state.rerun_of,
+        json.dumps(state.reruns),
         state.incomplete,
         len(state.parked),
     )

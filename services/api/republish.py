@@ -1,7 +1,8 @@
 """After the log of a topic we write was lost and made anew: publish again what it alone held.
 
-The topic's UUID is compared at start and every 30 s. Another UUID puts every request without an answer, or
-the current revision of every definition, into the outbox, with the same ids; then the new UUID is kept.
+The topic's UUID is compared at start and every 30 s. Another UUID puts every request or command without an
+answer, or the current revision of every definition, into the outbox, with the same ids; then the new UUID is
+kept.
 """
 
 import threading
@@ -11,15 +12,16 @@ from typing import Any
 import psycopg2
 from confluent_kafka import KafkaException
 
-from services.api import definitions
-from services.contracts import commands, envelope
+from services.api import commands, definitions
+from services.contracts import envelope
+from services.contracts.commands import JobRequested
 from services.runtime import kafka, outbox, schemas, settings, telemetry
 from services.runtime.database import Failure, classify, connect
 
 CHECK_S = 30.0
 RETRY_S = 2.0
 PAGE = 500
-TOPICS = ("job.requested", definitions.TOPIC)
+TOPICS = ("job.requested", commands.TOPIC, definitions.TOPIC)
 
 log = telemetry.get_logger()
 
@@ -91,6 +93,8 @@ def _is_new_log(cursor: Any, topic: str, uuid: str) -> bool:
 def _publish_again(cursor: Any, topic: str) -> int:
     if topic == definitions.TOPIC:
         return definitions.publish_again(cursor)
+    if topic == commands.TOPIC:
+        return commands.publish_again(cursor)
     count, after = 0, ""
     while page := _unanswered(cursor, after):
         outbox.add(cursor, "api", [_record(value) for _, value in page])
@@ -109,5 +113,5 @@ def _unanswered(cursor: Any, after: str) -> list[tuple[str, bytes]]:
 
 def _record(value: bytes) -> envelope.Outgoing:
     request = schemas.codec().decode("job.requested", value)
-    assert isinstance(request, commands.JobRequested)
+    assert isinstance(request, JobRequested)
     return envelope.command(request, value)

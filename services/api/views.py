@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from services.api.commands import Command
 from services.api.core.links import Links
 from services.api.definitions import Revision
 from services.api.executions import Execution, File
@@ -21,6 +22,18 @@ def accepted(execution_id: str) -> dict[str, Any]:
         "execution_id": execution_id,
         "status": Status.PENDING.value,
         "links": execution_links(execution_id),
+    }
+
+
+def command(row: Command) -> dict[str, Any]:
+    """The answer to a cancel or rerun; `answer` is the type of the event that told, None until one has."""
+    return {
+        "command_id": row.command_id,
+        "execution_id": row.execution_id,
+        "kind": row.kind,
+        "answer": row.answer,
+        "rerun_id": row.rerun_id,
+        "links": execution_links(row.execution_id),
     }
 
 
@@ -56,6 +69,8 @@ def execution(
         "files": [_file(file, links, public_url, now) for file in files],
         "errors": row.errors,
         "failure": row.failure,
+        "rerun_of": row.rerun_of,
+        "reruns": row.reruns,
         "incomplete": row.incomplete,
     }
 

@@ -80,6 +80,8 @@ class Projection:
     bytes: int = 0
     errors: tuple[dict[str, str], ...] = ()
     failure: Failure | None = None
+    rerun_of: str | None = None
+    reruns: tuple[str, ...] = ()
     incomplete: bool = False
     parked: Parked = field(default_factory=dict)
 
@@ -109,7 +111,9 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
             return replace(state, status=Status.FAILED, failure=failure, finished_at=at)
         case events.ExecutionCancelled():
             return replace(state, status=Status.CANCELLED, finished_at=at)
-        case events.ExecutionRerun() | events.CommandRefused():
+        case events.ExecutionRerun():
+            return replace(state, reruns=(*state.reruns, event.rerun_id))
+        case events.CommandRefused():
             return state
         case events.FilePublished():
             file = event.file
@@ -143,6 +147,7 @@ def _accepted(state: Projection, event: events.ExecutionAccepted) -> Projection:
         dataset_id=definition.id if definition else None,
         dataset_revision=definition.revision if definition else None,
         submitted_at=request.requested_at,
+        rerun_of=request.rerun_of,
         steps=tuple(Step(planned.name, planned.kind, (mark,)) for planned in event.plan),
     )
 

@@ -104,6 +104,30 @@ def test_a_story() -> None:
     assert (IN_ORDER.files, IN_ORDER.rows, IN_ORDER.bytes) == (1, 3, 30)
 
 
+def test_a_cancelled_execution_and_its_reruns() -> None:
+    cause = {**facts(5), "causation_id": "command"}
+    story: list[Event] = [
+        *STORY[:3],
+        events.StepCancelled(**facts(4), step="export", attempt=1, reason="cancelled"),
+        events.ExecutionCancelled(**cause, requested_by="bob", reason=None),
+        events.ExecutionRerun(**facts(6), rerun_id="f" * 40, requested_by="bob"),
+        events.CommandRefused(
+            **facts(7), command="cancel", requested_by="bob", reason="already_ended", message="m"
+        ),
+        events.ExecutionRerun(**facts(8), rerun_id="e" * 40, requested_by="bob"),
+    ]
+    state, rows, _ = fold([record(event) for event in story])
+    assert (state.status, state.sequence, state.reruns) == (Status.CANCELLED, 8, ("f" * 40, "e" * 40))
+    assert (state.steps[0].status, state.steps[0].reason) == (StepStatus.CANCELLED, "cancelled")
+    answers = [(row.values["command_id"], row.values["answer"]) for row in rows if row.kind == "answer"]
+    assert answers == [
+        ("command", "execution.cancelled"),
+        ("c", "execution.rerun"),
+        ("c", "command.refused"),
+        ("c", "execution.rerun"),
+    ]
+
+
 @given(st.integers(0, 2**32), st.lists(st.sampled_from(STORY), max_size=10))
 def test_order_and_duplicates_change_nothing(seed: int, again: list[Event]) -> None:
     shuffled = [*STORY, *again]
