@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from services import jobs
-from services.api import definitions, executions, openapi, views
+from services.api import definitions, executions, idempotency, openapi, views
 from services.api.bodies import read_json, reply
 from services.api.core import exhaust, submission
 from services.api.core.submission import OnDuplicate, SealedFields, Submission
@@ -35,7 +35,6 @@ from services.runtime import entropy, schemas, sealing
 ROUTE = "POST /v1/executions"
 BODY_BYTES_MAX = 131_072
 WAIT_MAX_S = 30
-_KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
 _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=[,;]|$)", re.ASCII | re.IGNORECASE)
 _NAMES = SealedFields(sealing.callback_header, sealing.CALLBACK_SECRET, sealing.request_header)
 
@@ -54,7 +53,7 @@ router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=opena
 )
 async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     """Ask for an execution. The same Idempotency-Key with the same body is the same execution."""
-    key = _idempotency_key(request)
+    key = idempotency.key_of(request)
     wait_s = _wait_s(request)
     body = await read_json(request, BODY_BYTES_MAX)
     asked = submission.read(body)
@@ -95,7 +94,7 @@ async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Ide
     else:
         stored = await _store(parts, _row(caller, record, identity.body_hash))
         if stored.tenant != caller.tenant or stored.body_hash != identity.body_hash:
-            raise _conflict()
+            raise idempotency.conflict()
         is_new = stored.is_new
     if not is_new and asked.on_duplicate is OnDuplicate.REJECT:
         raise Problem(
@@ -129,15 +128,6 @@ def _wait_s(request: Request) -> int | None:
         if match := _WAIT.search(header):
             return min(int(match[1]), WAIT_MAX_S)
     return None
-
-
-def _idempotency_key(request: Request) -> str | None:
-    values = request.headers.getlist("idempotency-key")
-    if not values:
-        return None
-    if len(values) > 1 or not _KEY.fullmatch(values[0]):
-        raise invalid("Idempotency-Key", "expected one header of 1 to 255 printable ASCII characters")
-    return values[0]
 
 
 async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id: str) -> JobRequested:
@@ -210,17 +200,10 @@ async def _is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:
 
     stored = await parts.pool.read(find)
     if stored is not None and stored != identity.body_hash:
-        raise _conflict()
+        raise idempotency.conflict()
     return stored is not None
 
 
 def _accepted(execution_id: str) -> Response:
     body = views.accepted(execution_id)
     return reply(body, 202, {"Location": body["links"]["self"]})
-
-
-def _conflict() -> Problem:
-    return Problem(
-        "idempotency-conflict",
-        "this Idempotency-Key was used with another body; use a new key for a new request",
-    )
