@@ -31,7 +31,10 @@ def command_id(tenant: str, principal: str, execution: str, kind: str, key: str)
 
 def event_id(execution: str, sequence: int) -> str:
     """The id of the event with this sequence: 32 hex digits."""
-    return _digest("event", execution, str(sequence))[:32]
+    # As _digest makes it, without the detour: every event has one.
+    number = str(sequence)
+    text = f"5:event{len(execution)}:{execution}{len(number)}:{number}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def delivery_id(event: str, listener: str) -> str:
@@ -56,5 +59,5 @@ def traceparent(execution: str, cause: str) -> str:
 
 def _digest(*parts: str) -> str:
     # Lengths are part of the text: ("ab", "c") and ("a", "bc") must not meet.
-    text = "".join(f"{len(part)}:{part}" for part in parts)
+    text = "".join([f"{len(part)}:{part}" for part in parts])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,5 @@
 """Every rule about executions: what a request, a report, an outcome or a timer leads to."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.contracts import events, ids
@@ -120,9 +119,8 @@ def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
     for index, step in enumerate(state.steps):
         if step.retry_at is not None and step.retry_at <= now:
             _begin(story, index)
-        elif (timeout := _timeout(step)) is not None and timeout.at <= now:
-            story.revoke("timeout", state.attempt_id(index))
-            _fail(story, step, timeout.reason, timeout.message)
+        elif (timeout_at := _timeout_at(step)) is not None and timeout_at <= now:
+            _time_out(story, index)
             break
         elif step.lease_until is not None and step.lease_until <= now:
             if caught_up_at + LEASE > now:
@@ -147,33 +145,33 @@ def next_instant(state: Execution) -> datetime | None:
     """When the execution's timer is due."""
     if state.status.terminal:
         return None
-    instants = [at for step in state.steps for at in (step.retry_at, step.lease_until) if at is not None]
-    timeouts = [timeout.at for step in state.steps if (timeout := _timeout(step)) is not None]
-    return min(instants + timeouts, default=None)
+    instants = [at for step in state.steps for at in _instants(step) if at is not None]
+    return min(instants, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Timeout:
-    """When the current attempt has taken too long, and what to say then."""
-
-    at: datetime
-    reason: str
-    message: str
+def _instants(step: Step) -> tuple[datetime | None, ...]:
+    return step.retry_at, step.lease_until, _timeout_at(step)
 
 
-def _timeout(step: Step) -> _Timeout | None:
+def _timeout_at(step: Step) -> datetime | None:
     """Nothing waits for ever: neither for a worker, nor for a worker that only says it is alive."""
     if not step.current:
         return None
     if step.running_since is not None:
         # The worker, which stops the work, has the first word.
-        limit = timedelta(seconds=step.plan.timeout_s)
+        return step.running_since + timedelta(seconds=step.plan.timeout_s) + WORKER_FIRST
+    return step.asked_at + QUEUE_TIMEOUT if step.asked_at is not None else None
+
+
+def _time_out(story: Story, index: int) -> None:
+    step = story.execution.steps[index]
+    story.revoke("timeout", story.execution.attempt_id(index))
+    if step.running_since is not None:
         message = f"the step ran longer than its timeout of {step.plan.timeout_s} s"
-        return _Timeout(step.running_since + limit + WORKER_FIRST, "timeout", message)
-    if step.asked_at is not None:
+        _fail(story, step, "timeout", message)
+    else:
         message = f"no worker took the step within {QUEUE_TIMEOUT.total_seconds() / 3600:.0f} h"
-        return _Timeout(step.asked_at + QUEUE_TIMEOUT, "queue_timeout", message)
-    return None
+        _fail(story, step, "queue_timeout", message)
 
 
 def _own(story: Story, index: int, take_id: str, worker: str) -> None:

@@ -17,7 +17,7 @@ COMMANDS_MAX = 1000
 """Commands that an execution remembers; beyond, each one is refused."""
 
 
-class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One step of the plan. Attempts count from 1; an attempt is current while `asked` > `closed`.
 
     `counted` attempts ended by a fault of the step, not because something was away.
@@ -49,7 +49,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.asked > self.closed
 
 
-class Rerun(Struct, frozen=True, kw_only=True):
+class Rerun(Struct, frozen=True, kw_only=True, gc=False):
     """What was asked for when this execution was asked for again; `at` is the instant of the event."""
 
     rerun_id: str
@@ -58,7 +58,7 @@ class Rerun(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The state of an execution after its event number `sequence`. `chain` is the hash over their bytes.
 
     `commands` are the ids of the commands it has answered. `reruns` belong to the work: should the log of
