@@ -15,8 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from services.cli.dev.folder import free_port
 from services.contracts import envelope
-from services.contracts.commands import StepOutcome, StepReport, StepRequested
+from services.contracts.commands import StepControl, StepOutcome, StepReport, StepRequested
 from services.runtime import blobs, entropy, kafka
+from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests import exporting
@@ -24,7 +25,7 @@ from tests.exporting import AT
 from tests.stack import Stack
 from tests.waiting import until
 
-GROUP = "millstream-worker"
+QUEUES = {"step.requested": "millstream-worker", "step.requested.long": "millstream-worker-long"}
 REJOIN_S = 30
 WORDS = ("progressed", "completed")
 
@@ -55,7 +56,7 @@ class Manager:
                     for word in WORDS
                     for index in range(12)
                 ),
-                TopicPartition("step.requested.dlq", 0, OFFSET_BEGINNING),
+                *(TopicPartition(f"{queue}.dlq", 0, OFFSET_BEGINNING) for queue in QUEUES),
             ]
         )
 
@@ -83,6 +84,18 @@ class Manager:
             futures.append(self._publisher.publish(record.topic, record.key, record.value, record.headers))
         for future in futures:
             future.result(30)
+
+    def revoke(self, request: StepRequested, **named: str) -> None:
+        control = StepControl(
+            execution_id=request.execution_id,
+            tenant=request.tenant,
+            kind="revoke",
+            reason="cancelled",
+            issued_at=LocalClock().now(),
+            **named,
+        )
+        record = envelope.command(control, codec().encode(control))
+        self._publisher.publish(record.topic, record.key, record.value, record.headers).result(30)
 
     def send(self, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         self._publisher.publish("step.requested", b"some key", value, headers).result(30)
@@ -180,11 +193,11 @@ class Workers:
         return (self.folder / "worker.log").read_text()
 
 
-def committed(stack: Stack) -> int:
-    """How many records of the queue the group has settled."""
-    consumer = Consumer(kafka.consumer_config(stack.kafka, "tests-offsets", GROUP))
+def committed(stack: Stack, queue: str = "step.requested") -> int:
+    """How many records of the queue its group has settled."""
+    consumer = Consumer(kafka.consumer_config(stack.kafka, "tests-offsets", QUEUES[queue]))
     try:
-        partitions = [TopicPartition("step.requested", index) for index in range(12)]
+        partitions = [TopicPartition(queue, index) for index in range(12)]
         return sum(max(partition.offset, 0) for partition in consumer.committed(partitions, timeout=10))
     finally:
         consumer.close()

@@ -48,7 +48,8 @@ def _address(record: commands.Command) -> tuple[str, str, str, datetime, str]:
             return "job.requested", id, id, record.requested_at, id
         case commands.StepRequested():
             id = record.attempt_id
-            return "step.requested", id, id, record.requested_at, record.execution_id
+            queue = "step.requested.long" if record.kind in commands.LONG_KINDS else "step.requested"
+            return queue, id, id, record.requested_at, record.execution_id
         case commands.StepReport():
             id = f"{record.take_id}-{record.kind}-{record.files}-{int(record.reported_at.timestamp() * 1000)}"
             return "step.progressed", record.execution_id, id, record.reported_at, record.execution_id

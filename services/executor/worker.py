@@ -1,13 +1,18 @@
-"""The worker: takes steps off the queue, runs them in its lanes, and reports how they end."""
+"""The worker: takes steps off its two queues, runs them in its lanes, and reports how they end."""
 
 import os
 import socket
+import threading
+import time
+from collections.abc import Iterable
 
+from services.contracts.commands import StepControl
 from services.executor.settings import WorkerSettings
 from services.executor.steps import STEPS
+from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
 from services.executor.work.reporter import Reporter
-from services.executor.work.taking import Taking
+from services.executor.work.taking import LONG, SHORT, Taking
 from services.runtime import blobs, signals, telemetry
 from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
@@ -26,24 +31,95 @@ log = telemetry.get_logger()
 def main(settings: WorkerSettings) -> int:
     """Run until SIGTERM, then let running steps end for up to DRAIN_S; those that do not are given back.
 
-    Raises BlobsUnavailable when the store's folder cannot be made, KafkaException when the consumer dies.
+    Raises BlobsUnavailable when the store's folder cannot be made, KafkaException when a consumer dies.
     """
     stop = signals.install()
-    name = f"{socket.gethostname()}-{os.getpid()}"
-    publisher = Publisher(settings.kafka, name)
-    reporter = Reporter(publisher, codec(), LocalClock())
-    sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
-    keys = parse_keys(settings.files.keys.get_secret_value())
-    files = Files(blobs.connect(settings.blobs.url), keys, settings.files.compression)
-    lanes = Lanes(settings.worker.lanes, STEPS, files, sources, reporter)
-    taking = Taking(settings.kafka, name, codec(), reporter, lanes, stop)
-    health = HealthServer(settings.health.host, settings.health.port, taking.live, taking.ready)
-    health.start()
-    try:
-        taking.run()
-    finally:
-        drained = lanes.drain(DRAIN_S, GRACE_S)
-        left = publisher.close(FLUSH_S)
-        health.close()
-        log.info("stopped", drained=drained, unsent=left)
+    worker = Worker(settings, stop)
+    worker.run()
     return 0
+
+
+class Worker:
+    """The parts of one worker process. Short and long steps share nothing but the reporter and the control:
+    neither ever waits for the other."""
+
+    def __init__(self, settings: WorkerSettings, stop: threading.Event) -> None:
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._stop = stop
+        self._publisher = Publisher(settings.kafka, name)
+        self._reporter = Reporter(self._publisher, codec(), LocalClock())
+        self._control = Control(settings.kafka, name, codec(), self._revoke)
+        keys = parse_keys(settings.files.keys.get_secret_value())
+        files = Files(blobs.connect(settings.blobs.url), keys, settings.files.compression)
+        sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
+        counts = {SHORT: ("short", settings.worker.lanes), LONG: ("long", settings.worker.long_lanes)}
+        self._lanes = {
+            topic: Lanes(word, count, STEPS, files, sources, self._reporter)
+            for topic, (word, count) in counts.items()
+        }
+        self._takings = {
+            topic: Taking(
+                topic, settings.kafka, name, codec(), self._reporter, lanes, self._control, self._stop
+            )
+            for topic, lanes in self._lanes.items()
+        }
+        self._failures: list[BaseException] = []
+        self._health = HealthServer(settings.health.host, settings.health.port, self.live, self.ready)
+
+    def run(self) -> None:
+        """Until `stop` is set or a consumer dies, which is raised."""
+        self._control.start()
+        self._health.start()
+        threads = [
+            threading.Thread(target=self._take, args=(taking,), name=topic, daemon=True)
+            for topic, taking in self._takings.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        drained = self._drain()
+        left = self._publisher.close(FLUSH_S)
+        self._control.close()
+        self._health.close()
+        log.info("stopped", drained=drained, unsent=left)
+        if self._failures:
+            raise self._failures[0]
+
+    def live(self) -> tuple[bool, str]:
+        """Whether all loops turn."""
+        if not self._control.live():
+            return False, "the reader of step.control does not turn"
+        return _all(taking.live() for taking in self._takings.values())
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether both queues are read."""
+        if not self._control.caught_up.is_set():
+            return False, "step.control is not read to its end yet"
+        return _all(taking.ready() for taking in self._takings.values())
+
+    def _take(self, taking: Taking) -> None:
+        try:
+            taking.run()
+        except BaseException as error:
+            log.exception("taking_failed")
+            self._failures.append(error)
+        finally:
+            self._stop.set()
+
+    def _drain(self) -> bool:
+        deadline = time.monotonic() + DRAIN_S
+        left = 0
+        for lanes in self._lanes.values():
+            left += not lanes.drain(max(0.0, deadline - time.monotonic()), GRACE_S)
+        return not left
+
+    def _revoke(self, control: StepControl) -> None:
+        for lanes in self._lanes.values():
+            lanes.revoke(control)
+
+
+def _all(answers: Iterable[tuple[bool, str]]) -> tuple[bool, str]:
+    """Good when all are; the details of all."""
+    told = [*answers]
+    return all(good for good, _ in told), "; ".join(detail for _, detail in told)

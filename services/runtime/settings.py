@@ -204,10 +204,11 @@ class Sources(Section):
 
 
 class Worker(Section):
-    """How many steps one worker runs at once."""
+    """How many steps one worker runs at once: short ones, and long ones (exports) beside them."""
 
     prefix = "WORKER__"
     lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
+    long_lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
 
 
 class Outbound(Section):

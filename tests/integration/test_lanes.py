@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from services.contracts.commands import StepRequested
+from services.contracts.commands import StepControl, StepRequested
 from services.executor.steps.outcome import Done, Outcome, Retry
 from services.executor.steps.step import Context, Step
 from services.executor.work.lanes import Lanes
+from services.executor.work.partition import Place
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
 from services.runtime.blobs import in_memory
@@ -17,7 +19,9 @@ from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests import exporting
+from tests.exporting import AT
 from tests.stack import Stack
+from tests.waiting import until
 from tests.working import Manager
 
 pytestmark = pytest.mark.kafka
@@ -73,25 +77,107 @@ def lanes(stack: Stack) -> Iterator[Lanes]:
         "UNSENDABLE": Unsendable(),
     }
     files = Files(in_memory(), exporting.KEYS)
-    lanes = Lanes(2, steps, files, {}, Reporter(publisher, codec(), LocalClock()))
+    lanes = Lanes("tests", 2, steps, files, {}, Reporter(publisher, codec(), LocalClock()))
     yield lanes
     lanes.drain(0, 0)
     assert publisher.close(10) == 0
 
 
-def started(lanes: Lanes, manager: Manager, kind: str) -> StepRequested:
-    request = manager.request(kind)
-    lanes.start(Take(request, request.attempt_id[:20], "tests"))
+def started(
+    lanes: Lanes, manager: Manager, kind: str, *, claimed: bool = True, timeout_s: int = 600
+) -> StepRequested:
+    request = replace(manager.request(kind), timeout_s=timeout_s)
+    lanes.start([taken(request)], claimed=claimed)
     return request
 
 
-def test_a_lane_is_free_again_when_its_step_has_ended(lanes: Lanes, manager: Manager) -> None:
+def taken(request: StepRequested) -> Take:
+    return Take(request, request.attempt_id[:20], "tests", Place(0, 7))
+
+
+def settled(lanes: Lanes) -> list[Place]:
+    """What the lanes settle from now on."""
+    places: list[Place] = []
+    lanes.settle = places.append
+    return places
+
+
+def test_a_lane_is_idle_again_when_its_step_has_ended(lanes: Lanes, manager: Manager) -> None:
     started(lanes, manager, "HANGING")
-    assert lanes.free() == 1
+    assert lanes.idle() == 1
     second = started(lanes, manager, "RAISING")
-    assert lanes.runs(second.attempt_id) or lanes.free() == 1
-    assert lanes.wait_free(10)
-    assert not lanes.runs(second.attempt_id)
+    until(lambda: lanes.known(second.attempt_id) is None, 10, "the acknowledged outcome")
+    assert lanes.wait_idle(10)
+    assert lanes.idle() == 1
+
+
+def test_more_takes_than_lanes_wait_and_may_be_withdrawn(lanes: Lanes, manager: Manager) -> None:
+    hanging = [started(lanes, manager, "HANGING") for _ in range(2)]
+    waiting = started(lanes, manager, "RAISING", claimed=False)
+    until(lambda: lanes.queued() == 1, 10, "one that waits")
+    lanes.withdraw([1])
+    assert lanes.known(waiting.attempt_id) is not None
+    lanes.withdraw([0])
+    assert lanes.known(waiting.attempt_id) is None
+    assert all(lanes.known(request.attempt_id) for request in hanging)
+
+
+def test_a_step_that_ends_unclaimed_is_settled_by_its_outcome(lanes: Lanes, manager: Manager) -> None:
+    places = settled(lanes)
+    request = started(lanes, manager, "RAISING", claimed=False)
+    assert manager.outcome(request).outcome == "retry"
+    until(lambda: places, 10, "the settled record")
+    assert places == [Place(0, 7)]
+    assert manager.reports(request, "claim") == []
+
+
+def test_a_step_that_runs_for_2_s_is_claimed_and_settled(lanes: Lanes, manager: Manager) -> None:
+    places = settled(lanes)
+    request = started(lanes, manager, "OBEDIENT", claimed=False)
+    (claim,) = until(lambda: manager.reports(request, "claim"), 10, "a claim")
+    assert claim.take_id == taken(request).take_id
+    until(lambda: places, 10, "the settled record")
+    until(lambda: manager.reports(request, "heartbeat"), 10, "a heartbeat")
+    assert len(manager.reports(request, "claim")) == 1
+
+
+def test_lanes_are_full_once_every_one_is_busy_with_a_claimed_step(lanes: Lanes, manager: Manager) -> None:
+    started(lanes, manager, "HANGING")
+    assert lanes.full_for_s() == 0
+    started(lanes, manager, "HANGING")
+    until(lambda: lanes.full_for_s() > 0.1, 10, "full lanes")
+
+
+def revocation(request: StepRequested, **named: str) -> StepControl:
+    return StepControl(
+        execution_id=request.execution_id,
+        tenant="acme",
+        kind="revoke",
+        reason="cancelled",
+        issued_at=AT,
+        **named,
+    )
+
+
+def test_a_revoked_step_stops_and_says_nothing(lanes: Lanes, manager: Manager) -> None:
+    request, other = started(lanes, manager, "OBEDIENT"), started(lanes, manager, "OBEDIENT")
+    places = settled(lanes)
+    lanes.revoke(revocation(request, take_id="of another"))
+    lanes.revoke(revocation(request, attempt_id="of another"))
+    assert places == []
+    lanes.revoke(revocation(request, attempt_id=request.attempt_id, take_id=taken(request).take_id))
+    until(lambda: lanes.known(request.attempt_id) is None, 2, "the end of the revoked step")
+    assert places == [Place(0, 7)]
+    assert lanes.known(other.attempt_id) is not None
+    lanes.revoke(revocation(other))
+    until(lambda: lanes.known(other.attempt_id) is None, 2, "the end of the other one")
+    assert manager.outcomes(request) == manager.outcomes(other) == []
+
+
+def test_a_step_may_not_run_longer_than_its_timeout(lanes: Lanes, manager: Manager) -> None:
+    outcome = manager.outcome(started(lanes, manager, "OBEDIENT", timeout_s=1))
+    assert (outcome.outcome, outcome.reason) == ("fail", "timeout")
+    assert outcome.message == "the step ran longer than its timeout of 1 s"
 
 
 def test_a_step_that_is_told_to_stop_is_given_back(lanes: Lanes, manager: Manager) -> None:

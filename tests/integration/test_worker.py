@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
@@ -53,18 +54,79 @@ def gate(workers: Workers) -> Iterator[Gate]:
 # ---------------------------------------------------------------- the path
 
 
-def test_a_step_is_claimed_then_committed_then_ended(manager: Manager, workers: Workers) -> None:
+def settled(manager: Manager, count: int, queue: str = "step.requested") -> None:
+    until(lambda: committed(manager.stack, queue) == count, 10, f"{count} settled records")
+
+
+def test_a_short_step_is_run_and_ended_without_a_claim(manager: Manager, workers: Workers) -> None:
     before = committed(manager.stack)
+    workers.started()
     request = manager.request()
     manager.dispatch(request)
+    outcome = manager.outcome(request)
+    assert (outcome.outcome, outcome.execution_id, outcome.tenant) == ("done", request.execution_id, "acme")
+    settled(manager, before + 1)
+    assert manager.reports(request, "claim") == []
+
+
+@pytest.mark.parametrize("why", ["it waited when the worker came", "it is a later attempt"])
+def test_what_may_have_killed_a_worker_is_claimed_first(manager: Manager, workers: Workers, why: str) -> None:
+    before = committed(manager.stack)
+    request = replace(manager.request(), attempt=2 if why == "it is a later attempt" else 1)
+    if request.attempt == 1:
+        manager.dispatch(request)
     workers.started()
+    if request.attempt == 2:
+        manager.dispatch(request)
     outcome = manager.outcome(request)
     (claim,) = manager.reports(request, "claim")
-    assert (outcome.outcome, outcome.execution_id, outcome.tenant) == ("done", request.execution_id, "acme")
     assert claim.take_id == outcome.take_id
     assert len(claim.take_id) == 20
     assert (claim.lease_s, claim.worker) == (20, outcome.worker)
-    assert committed(manager.stack) == before + 1
+    settled(manager, before + 1)
+
+
+def test_a_long_step_is_claimed_then_committed_then_run(
+    manager: Manager, workers: Workers, gate: Gate
+) -> None:
+    before = committed(manager.stack, "step.requested.long")
+    workers.started()
+    request = manager.request("EXPORT", slow_source(workers))
+    manager.dispatch(request)
+    until(lambda: gate.waiting() == 1, REJOIN_S, "a running step")
+    assert committed(manager.stack, "step.requested.long") == before + 1
+    assert len(manager.reports(request, "claim")) == 1
+    gate.open()
+    assert manager.outcome(request).outcome == "done"
+
+
+@pytest.mark.parametrize("named", [("attempt_id",), ()])
+def test_a_revocation_reaches_a_query_within_2_s(
+    manager: Manager, workers: Workers, gate: Gate, named: tuple[str, ...]
+) -> None:
+    workers.started(MILLSTREAM_WORKER__LONG_LANES="1")
+    request = manager.request("EXPORT", slow_source(workers))
+    manager.dispatch(request)
+    until(lambda: gate.waiting() == 1, REJOIN_S, "a running query")
+    manager.revoke(request, **{name: getattr(request, name) for name in named})
+    until(lambda: gate.waiting() == 0, 2, "the end of the query")
+    gate.open()
+    following = manager.request("EXPORT", request.parameters)
+    manager.dispatch(following)
+    assert manager.outcome(following).outcome == "done"
+    assert manager.outcomes(request) == []
+
+
+def test_what_was_revoked_before_a_worker_came_never_begins(manager: Manager, workers: Workers) -> None:
+    before = committed(manager.stack)
+    requests = [manager.request() for _ in range(3)]
+    manager.dispatch(*requests)
+    manager.revoke(requests[0])
+    manager.revoke(requests[1], attempt_id=requests[1].attempt_id)
+    workers.started()
+    assert manager.outcome(requests[2]).outcome == "done"
+    settled(manager, before + 3)
+    assert manager.outcomes(requests[0]) == manager.outcomes(requests[1]) == []
 
 
 def test_an_export_reports_its_parts_and_names_its_files(manager: Manager, workers: Workers) -> None:
@@ -169,27 +231,31 @@ def test_poison_goes_to_the_dead_letters_and_the_queue_goes_on(manager: Manager,
         else:
             assert letter.value == (values[letter.headers["name"].decode()] or b"")
             assert letter.headers["bad"] == b"\xff\xfe"
-    assert committed(manager.stack) == before + len(values) + 1
+    settled(manager, before + len(values) + 1)
 
 
 # ---------------------------------------------------------------- full, stopped, killed
 
 
-def test_full_lanes_lose_nothing_and_stay_in_the_group(
+def test_a_worker_that_is_full_leaves_its_work_to_others_and_loses_nothing(
     manager: Manager, workers: Workers, gate: Gate
 ) -> None:
     parameters = slow_source(workers)
-    slow = [manager.request("EXPORT", parameters) for _ in range(6)]
+    slow = [manager.request("EXPORT", parameters) for _ in range(8)]
     manager.dispatch(*slow)
-    _, ready = workers.start(MILLSTREAM_WORKER__LANES="2")
+    _, ready = workers.start(MILLSTREAM_WORKER__LONG_LANES="2")
     until(lambda: gate.waiting() == 2, REJOIN_S, "two busy lanes")
     quick = [manager.request() for _ in range(20)]
     manager.dispatch(*quick)
-    until(lambda: any(manager.reports(s, "heartbeat") for s in slow), 20, "a heartbeat")
+    for request in quick:  # short steps never wait behind long ones
+        assert manager.outcome(request).outcome == "done"
+    until(lambda: '"action": "full"' in workers.log(), 10, "the worker to leave the group")
     assert ready()
-    assert sum(len(manager.reports(request, "claim")) for request in slow + quick) == 2
+    workers.started(MILLSTREAM_WORKER__LONG_LANES="3")
+    until(lambda: gate.waiting() == 5, REJOIN_S, "three more busy lanes")
+    assert sum(len(manager.reports(request, "claim")) for request in slow) == 5
     gate.open()
-    for request in slow + quick:
+    for request in slow:
         assert manager.outcome(request).outcome == "done"
         assert len(manager.reports(request, "claim")) == 1
 
@@ -227,8 +293,26 @@ def test_workers_that_come_and_go_lose_nothing(manager: Manager, workers: Worker
     assert second.poll() is None
 
 
+@pytest.mark.parametrize("point", ["worker.outcome", "worker.outcome.acknowledged"])
+def test_an_unclaimed_step_survives_a_kill(manager: Manager, workers: Workers, point: str) -> None:
+    mark = workers.folder / "mark"
+    process = workers.started(MILLSTREAM_CRASH__POINT=point, MILLSTREAM_CRASH__MARK=str(mark))
+    request = manager.request()
+    manager.dispatch(request)
+    assert process.wait(REJOIN_S) == -signal.SIGKILL
+    assert mark.read_text() == f"{point}\n"
+    workers.started()
+    # It was not committed and comes again, now with a claim: it may have been what killed the process.
+    (claim,) = until(lambda: manager.reports(request, "claim"), 30, "a claim")
+    ended = 2 if point == "worker.outcome.acknowledged" else 1
+    outcomes = until(
+        lambda: len(manager.outcomes(request)) == ended and manager.outcomes(request), 30, "ends"
+    )
+    assert claim.take_id == manager.outcomes(request)[-1].take_id
+
+
 @pytest.mark.parametrize("point", ["worker.claim", "worker.outcome", "worker.outcome.acknowledged"])
-def test_a_noop_survives_a_kill(manager: Manager, workers: Workers, point: str) -> None:
+def test_a_claimed_step_survives_a_kill(manager: Manager, workers: Workers, point: str) -> None:
     mark = workers.folder / "mark"
     request = manager.request()
     manager.dispatch(request)

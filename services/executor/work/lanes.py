@@ -1,142 +1,324 @@
-"""Lanes: a fixed number of steps at once, each in a thread, each with heartbeats until its outcome is in."""
+"""Lanes: a fixed number of steps at once, each in a thread, each watched until its outcome is in."""
 
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge
 from structlog.typing import FilteringBoundLogger
 
-from services.executor.steps.outcome import Fail, Outcome, Retry
+from services.contracts.commands import StepControl
+from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.step import Cancellation, Context, Step, Totals
+from services.executor.work.partition import Place
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
 from services.runtime import crash, telemetry
 from services.runtime.container import Files
 
 HEARTBEAT_S = 5.0
+WATCH_S = 0.5
+CLAIM_AFTER_S = 2.0
+STOP_AGAIN_S = 1.0
+STOPPED = "worker_stopped"
+TIMED_OUT = "timeout"
+TIMEOUT_GRACE_S = 1.0
+"""A step that keeps its own time has the first word, which says more."""
 
 log = telemetry.get_logger()
 
 STEPS_ENDED = Counter("steps_ended", "Takes that ended", ["kind", "outcome"], registry=telemetry.REGISTRY)
-BUSY = Gauge("worker_lanes_busy", "Steps running now", registry=telemetry.REGISTRY)
+BUSY = Gauge("worker_lanes_busy", "Steps running now", ["lanes"], registry=telemetry.REGISTRY)
+
+Settle = Callable[[Place], None]
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A take in the hands of the lanes, from `start` until the broker has its outcome."""
+
+    take: Take
+    claimed: bool
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    started_at: float = 0.0
+    claiming: bool = False
+    beaten_at: float = 0.0
+    stopped_at: float = 0.0
 
 
 class Lanes:
-    """Runs takes; `start` only after the take's claim was acknowledged and its offset committed."""
+    """Runs takes; a claimed one only after its claim was acknowledged and its offset committed.
+
+    `settle` is told of each record that is done with: by its claim's or its outcome's acknowledgement.
+    """
 
     def __init__(
         self,
+        name: str,
         count: int,
         steps: Mapping[str, Step],
         files: Files,
         sources: Mapping[str, str],
         reporter: Reporter,
     ) -> None:
+        self.settle: Settle = lambda _: None
         self._count = count
         self._steps = steps
         self._files = files
         self._sources = sources
         self._reporter = reporter
-        self._running: dict[str, Take] = {}
+        self._queued: deque[Work] = deque()
+        self._running: set[Work] = set()
+        self._known: dict[str, Work] = {}
+        """By attempt id: queued, running, or waiting for the acknowledgement of its outcome."""
         self._changed = threading.Condition()
-        self._cancelled = Cancellation()
+        self._moved_at = time.monotonic()
         self._closed = threading.Event()
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        BUSY.labels(name).set_function(lambda: len(self._running))
+        for number in range(count):
+            # Daemons: a step that hangs must not keep a stopped process alive.
+            threading.Thread(target=self._lane, name=f"{name}-{number}", daemon=True).start()
+        threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True).start()
 
-    def free(self) -> int:
-        """How many more takes may be started."""
+    def idle(self) -> int:
+        """How many takes would start at once."""
         with self._changed:
-            return self._count - len(self._running)
+            return max(0, self._count - len(self._running) - len(self._queued))
 
-    def wait_free(self, timeout_s: float) -> bool:
-        """Wait for a free lane; whether there is one."""
-        with self._changed:
-            return self._changed.wait_for(lambda: len(self._running) < self._count, timeout_s)
+    def queued(self) -> int:
+        """How many takes wait for a lane."""
+        return len(self._queued)
 
-    def runs(self, attempt_id: str) -> bool:
-        """Whether a take of this attempt is running in this process."""
+    def wait_until_queued_at_most(self, count: int, timeout_s: float) -> bool:
+        """Wait until that few takes wait for a lane; whether it is so."""
         with self._changed:
-            return any(take.request.attempt_id == attempt_id for take in self._running.values())
+            return self._changed.wait_for(lambda: len(self._queued) <= count, timeout_s)
 
-    def start(self, take: Take) -> None:
-        """Run a take; the caller has seen a free lane."""
+    def wait_idle(self, timeout_s: float) -> bool:
+        """Wait for a lane without work; whether there is one."""
         with self._changed:
-            self._running[take.take_id] = take
-            BUSY.set(len(self._running))
-        # A daemon: a step that hangs must not keep a stopped process alive.
-        threading.Thread(target=self._run, args=(take,), name=f"lane-{take.take_id}", daemon=True).start()
+            return self._changed.wait_for(
+                lambda: len(self._running) + len(self._queued) < self._count, timeout_s
+            )
+
+    def full_for_s(self) -> float:
+        """How long every lane has been busy with the same claimed step."""
+        with self._changed:
+            if len(self._running) < self._count or not all(work.claimed for work in self._running):
+                return 0.0
+            return time.monotonic() - self._moved_at
+
+    def known(self, attempt_id: str) -> Work | None:
+        """The work on this attempt in this process."""
+        return self._known.get(attempt_id)
+
+    def start(self, takes: Iterable[Take], *, claimed: bool) -> None:
+        """Run takes in this order, as soon as lanes are free."""
+        works = [Work(take, claimed) for take in takes]
+        with self._changed:
+            for work in works:
+                self._known[work.take.request.attempt_id] = work
+            self._queued.extend(works)
+            self._changed.notify_all()
+
+    def withdraw(self, partitions: Iterable[int] | None = None) -> None:
+        """Forget takes that have not begun: of these partitions, or all of them. Claimed ones stay."""
+        lost = None if partitions is None else frozenset(partitions)
+        with self._changed:
+            kept = [
+                work
+                for work in self._queued
+                if work.claimed or (lost is not None and work.take.place.partition not in lost)
+            ]
+            for work in set(self._queued).difference(kept):
+                self._forget(work)
+            self._queued = deque(kept)
+
+    def revoke(self, control: StepControl) -> None:
+        """Stop what the record names; its outcome is nobody's business any more."""
+        with self._changed:
+            works = [work for work in self._known.values() if _names(control, work.take)]
+        for work in works:
+            work.cancellation.set(control.reason)
+            self._stop(work)
+
+    def settled(self, timeout_s: float) -> bool:
+        """Wait until every running take is claimed or ended; whether it is so."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: all(work.claimed for work in self._known.values()), timeout_s
+            )
 
     def drain(self, timeout_s: float, grace_s: float) -> bool:
         """Wait for the running steps; those left after `timeout_s` are told to give up and get `grace_s`
         more to say so. False: some said nothing, and their leases will expire."""
-        if not self._idle(timeout_s):
-            self._cancelled.set("worker_stopped")
-            self._idle(grace_s)
+        self.withdraw()
+        if not self._ended(timeout_s):
+            for work in (*self._known.values(),):
+                work.cancellation.set(STOPPED)
+                self._stop(work)
+            self._ended(grace_s)
         self._closed.set()
-        return self._idle(0)
-
-    def _idle(self, timeout_s: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: not self._running, timeout_s)
+            self._changed.notify_all()
+        return self._ended(0)
 
-    def _run(self, take: Take) -> None:
-        started = time.monotonic()
-        try:
-            outcome = self._outcome(take)
-            self._report(take, outcome)
-        finally:
-            with self._changed:
-                del self._running[take.take_id]
-                BUSY.set(len(self._running))
-                self._changed.notify_all()
-        name = type(outcome).__name__.lower()
-        STEPS_ENDED.labels(take.request.kind, name).inc()
-        reason = getattr(outcome, "reason", None)
-        duration_s = round(time.monotonic() - started, 3)
-        self._log(take).info("step_ended", outcome=name, reason=reason, duration_s=duration_s)
+    def _ended(self, timeout_s: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._known, timeout_s)
 
-    def _report(self, take: Take, outcome: Outcome) -> None:
-        crash.reach("worker.outcome")
-        if self._reporter.finish(take, outcome, self._closed.is_set):
-            crash.reach("worker.outcome.acknowledged")
+    # ------------------------------------------------------------ a lane's thread
 
-    def _outcome(self, take: Take) -> Outcome:
+    def _lane(self) -> None:
+        while (work := self._next()) is not None:
+            try:
+                outcome = self._outcome(work)
+                self._end(work, outcome)
+            finally:
+                with self._changed:
+                    self._running.discard(work)
+                    self._moved_at = time.monotonic()
+                    self._changed.notify_all()
+
+    def _next(self) -> Work | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued or self._closed.is_set())
+            if not self._queued:
+                return None
+            work = self._queued.popleft()
+            work.started_at = work.beaten_at = self._moved_at = time.monotonic()
+            self._running.add(work)
+            return work
+
+    def _outcome(self, work: Work) -> Outcome:
         """The one place where an unexpected exception of a step becomes Retry."""
+        take = work.take
         step = self._steps.get(take.request.kind)
         if step is None:
             known = ", ".join(self._steps)
             return Fail(
                 "unknown_step_kind", f"this worker knows no kind {take.request.kind!r}; known: {known}"
             )
+        if work.cancellation.is_set():
+            return Retry(STOPPED, "the step was stopped before it began")
         try:
-            return step.run(take.request, self._context(take))
+            return step.run(take.request, self._context(work))
         except Exception as error:
-            self._log(take).exception("step_raised")
+            _log(take).exception("step_raised")
             return Retry("internal_error", f"{type(error).__name__} in the worker; its log has the details")
 
-    def _context(self, take: Take) -> Context:
+    def _end(self, work: Work, outcome: Outcome) -> None:
+        take, reason = work.take, work.cancellation.reason
+        if reason is not None and not isinstance(outcome, Done):
+            outcome = _cancelled(reason, take.request.timeout_s) or outcome
+        name = type(outcome).__name__.lower()
+        if reason not in (None, STOPPED, TIMED_OUT):
+            name = "revoked"
+            self._done(work)
+        else:
+            crash.reach("worker.outcome")
+            self._reporter.finish(take, outcome, lambda: self._acknowledged(work))
+        STEPS_ENDED.labels(take.request.kind, name).inc()
+        if work.claimed or name != "done":
+            told = reason or getattr(outcome, "reason", None)
+            duration_s = round(time.monotonic() - work.started_at, 3)
+            _log(take).info("step_ended", outcome=name, reason=told, duration_s=duration_s)
+
+    def _acknowledged(self, work: Work) -> None:
+        crash.reach("worker.outcome.acknowledged")
+        self._done(work)
+
+    def _done(self, work: Work) -> None:
+        self.settle(work.take.place)
+        with self._changed:
+            self._forget(work)
+            self._changed.notify_all()
+
+    def _forget(self, work: Work) -> None:
+        if self._known.get(work.take.request.attempt_id) is work:
+            del self._known[work.take.request.attempt_id]
+
+    def _context(self, work: Work) -> Context:
         def progress(totals: Totals, detail: str) -> None:
-            self._reporter.tell(take, "part", totals, detail)
+            self._claim(work)
+            self._reporter.tell(work.take, "part", totals, detail)
 
         return Context(
-            take_id=take.take_id,
+            take_id=work.take.take_id,
             files=self._files,
             sources=self._sources,
             progress=progress,
-            cancelled=self._cancelled,
-            log=self._log(take),
+            cancelled=work.cancellation,
+            log=_log(work.take),
         )
 
-    def _log(self, take: Take) -> FilteringBoundLogger:
-        request = take.request
-        return log.bind(
-            execution=request.execution_id, step=request.step, attempt=request.attempt, take=take.take_id
-        )
+    # ------------------------------------------------------------ the watching thread
 
-    def _beat(self) -> None:
-        while not self._closed.wait(HEARTBEAT_S):
+    def _watch(self) -> None:
+        while not self._closed.wait(WATCH_S):
+            self._reporter.resend()
+            now = time.monotonic()
             with self._changed:
-                takes = [*self._running.values()]
-            for take in takes:
-                self._reporter.tell(take, "heartbeat")
+                works = [*self._running]
+            for work in works:
+                self._look_at(work, now)
+
+    def _look_at(self, work: Work, now: float) -> None:
+        age_s = now - work.started_at
+        if age_s >= CLAIM_AFTER_S:
+            self._claim(work)
+        if work.claimed and now - work.beaten_at >= HEARTBEAT_S:
+            work.beaten_at = now
+            self._reporter.tell(work.take, "heartbeat")
+        if age_s >= work.take.request.timeout_s + TIMEOUT_GRACE_S:
+            work.cancellation.set(TIMED_OUT)
+        if work.cancellation.is_set() and now - work.stopped_at >= STOP_AGAIN_S:
+            self._stop(work)
+
+    def _claim(self, work: Work) -> None:
+        """Claim a take that runs unclaimed, without waiting; its record is settled by the acknowledgement."""
+        with self._changed:
+            if work.claimed or work.claiming:
+                return
+            work.claiming = True
+
+        def acknowledged() -> None:
+            self.settle(work.take.place)
+            with self._changed:
+                work.claimed = True
+                self._changed.notify_all()
+
+        self._reporter.deliver(self._reporter.claim(work.take), acknowledged)
+
+    def _stop(self, work: Work) -> None:
+        """End what the step is blocked in, from a thread of its own: this may block as well."""
+        work.stopped_at = time.monotonic()
+        threading.Thread(target=work.cancellation.interrupt, name="stop", daemon=True).start()
+
+
+def _names(control: StepControl, take: Take) -> bool:
+    """Whether a revocation is about this take; an id that it does not name means all."""
+    request = take.request
+    return (
+        control.execution_id == request.execution_id
+        and control.attempt_id in (None, request.attempt_id)
+        and control.take_id in (None, take.take_id)
+    )
+
+
+def _cancelled(reason: str, timeout_s: int) -> Outcome | None:
+    """What a step that gave up means; None for a revoked one, of which nobody hears."""
+    if reason == STOPPED:
+        return Retry(STOPPED, "the worker was stopped in the middle of the step")
+    if reason == TIMED_OUT:
+        return Fail(TIMED_OUT, f"the step ran longer than its timeout of {timeout_s} s")
+    return None
+
+
+def _log(take: Take) -> FilteringBoundLogger:
+    request = take.request
+    return log.bind(
+        execution=request.execution_id, step=request.step, attempt=request.attempt, take=take.take_id
+    )

@@ -1,25 +1,30 @@
 """What a worker tells the manager, each word acknowledged by the broker where the protocol needs it."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-
-from confluent_kafka import KafkaException
+from functools import partial
 
 from services.contracts import envelope
 from services.contracts.codec import Codec
+from services.contracts.commands import StepOutcome, StepReport
 from services.contracts.envelope import Outgoing
 from services.executor.steps.outcome import Fail, Outcome
 from services.executor.steps.step import Totals
-from services.executor.work.take import Take
+from services.executor.work.take import NOTHING_YET, Take
 from services.runtime import telemetry
 from services.runtime.entropy import Clock
-from services.runtime.kafka import Delivered, ProducerFull, Publisher, PublishFailed
+from services.runtime.kafka import Delivered, ProducerFull, Publisher
 
 PATIENCE_S = 0.2
+# Below what the topic takes (1 MiB with headers), so that no broker ever refuses an outcome.
+OUTCOME_BYTES_MAX = 1_000_000
+TOO_LARGE = Fail("outcome_too_large", "the list of files is too large for one record; ask for fewer batches")
 
 log = telemetry.get_logger()
 
+Acknowledged = Callable[[], None]
 GivingUp = Callable[[], bool]
 
 
@@ -30,66 +35,78 @@ class Reporter:
         self._publisher = publisher
         self._codec = codec
         self._clock = clock
-        self._pause = threading.Event()  # never set: its `wait` is a pause
+        self._unsent: deque[tuple[Outgoing, Acknowledged]] = deque()
 
     def claim(self, take: Take) -> Outgoing:
-        """The record that claims the attempt; publish it with `acknowledged`."""
-        record = take.report("claim", self._clock.now())
-        return envelope.command(record, self._codec.encode(record))
+        """The record that claims the attempt."""
+        return self._record(take.report("claim", self._clock.now()))
 
-    def tell(self, take: Take, kind: str, totals: Totals | None = None, detail: str | None = None) -> None:
+    def tell(self, take: Take, kind: str, totals: Totals = NOTHING_YET, detail: str | None = None) -> None:
         """A heartbeat or part, without waiting: the next one makes up for a lost one."""
-        record = take.report(kind, self._clock.now(), totals, detail)
         try:
-            self._publish(envelope.command(record, self._codec.encode(record)))
+            self._publish(self._record(take.report(kind, self._clock.now(), totals, detail)))
         except ProducerFull:
             log.warning("report_dropped", kind=kind, take=take.take_id)
 
-    def finish(self, take: Take, outcome: Outcome, giving_up: GivingUp) -> bool:
-        """Publish the end of a take until it is acknowledged, however long the broker is away."""
-        record = take.outcome(outcome, self._clock.now())
+    def finish(self, take: Take, outcome: Outcome, acknowledged: Acknowledged) -> None:
+        """Publish the end of a take; see `deliver`."""
+        record = self._record(take.outcome(outcome, self._clock.now()))
+        if len(record.value or b"") > OUTCOME_BYTES_MAX:
+            log.error("outcome_too_large", take=take.take_id, bytes=len(record.value or b""))
+            record = self._record(take.outcome(TOO_LARGE, self._clock.now()))
+        self.deliver(record, acknowledged)
+
+    def deliver(self, record: Outgoing, acknowledged: Acknowledged) -> None:
+        """Publish without waiting, again whenever it fails, however long the broker is away.
+
+        `acknowledged` is called on the publisher's thread once the broker has the record. Raises
+        KafkaException for a record that can never be sent.
+        """
         try:
-            return self.acknowledged([envelope.command(record, self._codec.encode(record))], giving_up)
-        except KafkaException as error:  # no broker would take a record of this size
-            log.error("outcome_refused", take=take.take_id, error=str(error))
-            message = "the list of files is too large for one record; ask for fewer batches"
-            return self.finish(take, Fail("outcome_too_large", message), giving_up)
+            future = self._publish(record)
+        except ProducerFull:
+            self._unsent.append((record, acknowledged))
+        else:
+            future.add_done_callback(partial(self._answered, record, acknowledged))
+
+    def resend(self) -> None:
+        """Publish again what failed since the last call; somebody calls this every now and then."""
+        for _ in range(len(self._unsent)):
+            self.deliver(*self._unsent.popleft())
 
     def acknowledged(self, records: Sequence[Outgoing], giving_up: GivingUp) -> bool:
-        """Publish records, again and again those that fail, until the broker has them all; False: gave up.
+        """Publish records and wait until the broker has them all; False: gave up.
 
         Raises KafkaException for a record that can never be sent.
         """
-        waiting = [*records]
-        while waiting:
-            futures = [(record, self._sent(record, giving_up)) for record in waiting]
-            waiting = [record for record, future in futures if not _delivered(future, giving_up)]
-            if waiting and giving_up():
-                return False
-        return True
+        left = len(records)
+        changed = threading.Condition()
 
-    def _sent(self, record: Outgoing, giving_up: GivingUp) -> Future[Delivered] | None:
-        while not giving_up():
-            try:
-                return self._publish(record)
-            except ProducerFull:
-                self._pause.wait(PATIENCE_S)
-        return None
+        def one_more() -> None:
+            nonlocal left
+            with changed:
+                left -= 1
+                changed.notify()
+
+        for record in records:
+            self.deliver(record, one_more)
+        while True:
+            with changed:
+                if changed.wait_for(lambda: left == 0, PATIENCE_S):
+                    return True
+            if giving_up():
+                return False
+
+    def _answered(self, record: Outgoing, acknowledged: Acknowledged, future: Future[Delivered]) -> None:
+        error = future.exception()
+        if error is None:
+            acknowledged()
+            return
+        log.warning("publish_failed", error=str(error))
+        self._unsent.append((record, acknowledged))
+
+    def _record(self, record: StepReport | StepOutcome) -> Outgoing:
+        return envelope.command(record, self._codec.encode(record))
 
     def _publish(self, record: Outgoing) -> Future[Delivered]:
         return self._publisher.publish(record.topic, record.key, record.value, record.headers)
-
-
-def _delivered(future: Future[Delivered] | None, giving_up: GivingUp) -> bool:
-    while future is not None:
-        try:
-            future.result(PATIENCE_S)
-        except PublishFailed as error:
-            log.warning("publish_failed", error=str(error))
-            return False
-        except TimeoutError:
-            if giving_up():
-                return False
-        else:
-            return True
-    return False

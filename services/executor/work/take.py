@@ -6,10 +6,12 @@ from datetime import datetime
 from services.contracts.commands import StepOutcome, StepReport, StepRequested
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.step import Totals
+from services.executor.work.partition import Place
 
 LEASE_S = 20
 TAKE_ID_DIGITS = 20
 MESSAGE_CHARS_MAX = 2000
+NOTHING_YET = Totals(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,12 @@ class Take:
     request: StepRequested
     take_id: str
     worker: str
+    place: Place
 
     def report(
-        self, kind: str, at: datetime, totals: Totals | None = None, detail: str | None = None
+        self, kind: str, at: datetime, totals: Totals = NOTHING_YET, detail: str | None = None
     ) -> StepReport:
         """A claim, heartbeat or part; each renews the lease."""
-        totals = totals or Totals(0, 0, 0)
         return StepReport(
             execution_id=self.request.execution_id,
             tenant=self.request.tenant,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts.commands import StepRequested
-from services.executor.work.partition import Partition, Waiting
+from services.executor.work.partition import Partition, Place, Waiting
 from tests.exporting import AT
 
 REQUEST = StepRequested(
@@ -42,26 +42,27 @@ def test_only_the_settled_prefix_is_committed(order: list[int]) -> None:
 
 def test_a_commit_is_due_once() -> None:
     partition = filled(range(5, 7))
-    place = partition.take()
-    assert (place.partition, place.offset) == (3, 5)
-    assert partition.to_commit is None
+    assert partition.take() == Place(3, 5)
+    due = [partition.to_commit]
     partition.settle(5)
-    assert partition.to_commit == 6
+    due.append(partition.to_commit)
     partition.committed()
-    assert partition.to_commit is None
+    due.append(partition.to_commit)
     partition.settle(5)  # by its claim before, by its outcome now
-    assert partition.to_commit is None
+    due.append(partition.to_commit)
+    assert due == [None, 6, None, None]
 
 
 def test_records_in_flight_are_bounded_until_they_are_committed() -> None:
     partition = filled(range(5), max_in_flight=2)
     partition.take()
     partition.take()
-    assert partition.room == 0
+    rooms = [partition.room]
     partition.settle(0)
-    assert partition.room == 0
+    rooms.append(partition.room)
     partition.committed()
-    assert partition.room == 1
+    rooms.append(partition.room)
+    assert rooms == [0, 0, 1]
 
 
 def test_what_a_former_owner_may_have_taken_is_claimed_first() -> None:

@@ -1,0 +1,130 @@
+"""`step.control` as every worker reads it: all partitions, no group, from the beginning of what is kept."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from services.contracts.codec import Codec
+from services.contracts.commands import StepControl
+from services.contracts.errors import Undecodable
+from services.executor.work.take import Take
+from services.runtime import telemetry
+from services.runtime.kafka import consumer_config
+from services.runtime.settings import Kafka
+
+TOPIC = "step.control"
+KEPT = timedelta(hours=25)
+"""Longer than a step waits for a worker: an older revocation can name nothing that is still in a queue."""
+POLL_S = 0.5
+TOPIC_PATIENCE_S = 5.0
+LIVE_S = 60.0
+
+log = telemetry.get_logger()
+
+OnRevoke = Callable[[StepControl], None]
+
+
+class Control:
+    """Reads on a thread of its own. A take is checked with `revoked` before it starts; `on_revoke` is called
+    for each revocation as it comes, for the takes that run already."""
+
+    def __init__(self, kafka: Kafka, worker: str, codec: Codec, on_revoke: OnRevoke) -> None:
+        self.caught_up = threading.Event()
+        """Set once everything that was there at the start has been read."""
+        self._codec = codec
+        self._on_revoke = on_revoke
+        self._revoked: dict[str, str] = {}
+        self._order: deque[StepControl] = deque()
+        self._behind: set[int] = set()
+        self._closing = threading.Event()
+        self._read_at = time.monotonic()
+        config = consumer_config(kafka, f"{worker}-control", "millstream-worker-control")
+        classic = config | {"group.protocol": "classic"}
+        self._consumer = Consumer({**classic, "auto.offset.reset": "earliest", "enable.partition.eof": True})
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closing.set()
+        self._thread.join(POLL_S * 4)
+
+    def live(self) -> bool:
+        """Whether the reader's thread turns."""
+        return self._thread.is_alive() and time.monotonic() - self._read_at < LIVE_S
+
+    def revoked(self, take: Take) -> str | None:
+        """Why this take must not begin, or None."""
+        request = take.request
+        for id in (request.execution_id, request.attempt_id, take.take_id):
+            if (reason := self._revoked.get(id)) is not None:
+                return reason
+        return None
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set() and not self._begin():
+                self._read_at = time.monotonic()
+            while not self._closing.is_set():
+                self._read_at = time.monotonic()
+                if (message := self._consumer.poll(POLL_S)) is not None:
+                    self._read(message)
+        finally:
+            self._consumer.close()
+
+    def _begin(self) -> bool:
+        """Whether all partitions are known and being read from their beginning."""
+        try:
+            found = self._consumer.list_topics(TOPIC, TOPIC_PATIENCE_S).topics[TOPIC]
+        except KafkaException as error:
+            log.warning("control_unreadable", error=str(error))
+            return False
+        if not found.partitions:
+            log.warning(
+                "control_unreadable", error=f"topic {TOPIC} is missing; run `millstream topics apply`"
+            )
+            self._closing.wait(TOPIC_PATIENCE_S)
+            return False
+        self._behind = set(found.partitions)
+        self._consumer.assign([TopicPartition(TOPIC, index, OFFSET_BEGINNING) for index in self._behind])
+        return True
+
+    def _read(self, message: Message) -> None:
+        error = message.error()
+        if error is None:
+            self._came(message)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            self._behind.discard(message.partition() or 0)
+            if not self._behind:
+                self.caught_up.set()
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            log.warning("consumer_error", topic=TOPIC, error=error.str())
+
+    def _came(self, message: Message) -> None:
+        try:
+            control = self._codec.decode(TOPIC, message.value())
+        except Undecodable as error:
+            # Every worker reads it, so none buries it: a revocation that nobody understands stops nothing.
+            log.error(
+                "undecodable", origin=f"{TOPIC}/{message.partition()}/{message.offset()}", error=str(error)
+            )
+            return
+        assert isinstance(control, StepControl)
+        self._revoked[_named(control)] = control.reason
+        self._order.append(control)
+        while self._order[0].issued_at < control.issued_at - KEPT:
+            self._revoked.pop(_named(self._order.popleft()), None)
+        self._on_revoke(control)
+
+
+def _named(control: StepControl) -> str:
+    return control.take_id or control.attempt_id or control.execution_id

@@ -1,0 +1,209 @@
+"""A queue of steps: one topic read as a member of one group, each record held until it is settled."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from services.contracts import envelope
+from services.contracts.codec import Codec
+from services.contracts.envelope import Outgoing
+from services.contracts.errors import Undecodable
+from services.executor.work.partition import Partition, Place, Waiting
+from services.runtime import telemetry
+from services.runtime.kafka import admin, consumer_config
+from services.runtime.settings import Kafka
+
+BATCH = 500
+MAX_IN_FLIGHT = 256
+COMMIT_S = 0.1
+STATISTICS_MS = 1000
+OFFSETS_TIMEOUT_S = 2.0
+ERROR_CHARS_MAX = 2000
+
+log = telemetry.get_logger()
+
+Lost = Callable[[Iterable[int]], None]
+
+
+class Queue:
+    """For one thread, but for `settle`."""
+
+    def __init__(self, kafka: Kafka, topic: str, group: str, worker: str, codec: Codec, lost: Lost) -> None:
+        """`lost` is told of partitions that are another's from now on."""
+        self.group = group
+        self.joined = False
+        self.reachable = True
+        self.partitions: dict[int, Partition] = {}
+        self._topic = topic
+        self._codec = codec
+        self._lost = lost
+        self._subscribed = False
+        self._settled: deque[Place] = deque()
+        self._committed_at = time.monotonic()
+        config = consumer_config(kafka, worker, group) | {
+            "auto.offset.reset": "earliest",  # a queue is read from its beginning; takes are fenced
+            "statistics.interval.ms": STATISTICS_MS,
+        }
+        self._admin: AdminClient = admin(kafka, f"{worker}-ends")
+        self._consumer = Consumer({**config, "stats_cb": self._on_statistics, "error_cb": self._on_error})
+
+    def join(self) -> None:
+        """Be a member of the group."""
+        if not self._subscribed:
+            self._subscribed = True
+            self._consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def leave(self) -> None:
+        """Give every partition to the others; what was not settled comes to them, or to us when we join."""
+        if self._subscribed:
+            self._subscribed = self.joined = False
+            self.commit()
+            self._consumer.unsubscribe()
+
+    def read(self, timeout_s: float) -> None:
+        """Serve the group and read what has come; waits for the first record only."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return
+        for message in [first, *self._consumer.consume(BATCH - 1, 0)]:
+            if (error := message.error()) is None:
+                self._came(message)
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
+                log.warning("consumer_error", error=error.str())
+
+    def settle(self, place: Place) -> None:
+        """The record is done with, as far as this queue is concerned. Any thread may call."""
+        self._settled.append(place)
+
+    def commit_if_due(self) -> None:
+        """Commit every COMMIT_S, and at once when a partition has no room."""
+        self._note_settled()
+        full = any(partition.room <= 0 for partition in self.partitions.values())
+        if full or time.monotonic() - self._committed_at >= COMMIT_S:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit each partition's settled prefix and wait for the answer."""
+        self._note_settled()
+        self._committed_at = time.monotonic()
+        moved = [partition for partition in self.partitions.values() if partition.to_commit is not None]
+        if not moved:
+            return
+        offsets = [TopicPartition(self._topic, part.number, part.to_commit or 0) for part in moved]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # In a rebalance the generation is no longer valid. The records may come again, to us or to
+            # others; their takes will not own the attempts.
+            log.warning("commit_refused", error=error.args[0].str())
+            return
+        for partition in moved:
+            partition.committed()
+
+    def pace(self) -> None:
+        """Fetch no more for partitions that have no room, and again for those that have."""
+        for partition in self.partitions.values():
+            wanted = partition.paused
+            if partition.waiting and partition.room <= 0:
+                wanted = True
+            elif not partition.waiting:
+                wanted = False
+            if wanted != partition.paused:
+                spot = [TopicPartition(self._topic, partition.number)]
+                (self._consumer.pause if wanted else self._consumer.resume)(spot)
+                partition.paused = wanted
+
+    def close(self) -> None:
+        """Commit and leave the group."""
+        self.commit()
+        self.joined = False
+        self._consumer.close()
+
+    def _note_settled(self) -> None:
+        while self._settled:
+            place = self._settled.popleft()
+            if (partition := self.partitions.get(place.partition)) is not None:
+                partition.settle(place.offset)
+
+    def _came(self, message: Message) -> None:
+        number, offset = message.partition() or 0, message.offset() or 0
+        partition = self.partitions.get(number)
+        if partition is None:
+            return  # taken from us in this very call
+        work: Any
+        try:
+            work = self._codec.decode(self._topic, message.value())
+        except Undecodable as error:
+            log.error("undecodable", origin=self._address(message), error=str(error))
+            work = self._dead_letter(message, str(error))
+        partition.came(Waiting(offset, work))
+
+    def _on_assign(self, _: Consumer, spots: list[TopicPartition]) -> None:
+        numbers = sorted(spot.partition for spot in spots)
+        ends = self._ends(spots)
+        for number in numbers:
+            self.partitions[number] = Partition(number, MAX_IN_FLIGHT, ends.get(number))
+        self.joined = True
+        log.info("assigned", topic=self._topic, partitions=numbers)
+
+    def _on_revoke(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
+        self.commit()
+        lost = sorted(spot.partition for spot in spots)
+        # A pause would outlive this assignment and meet the next one.
+        consumer.resume([spot for spot in spots if self._paused(spot.partition)])
+        for number in lost:
+            self.partitions.pop(number, None)
+        self._lost(lost)
+        log.info("revoked", topic=self._topic, partitions=lost)
+
+    def _paused(self, number: int) -> bool:
+        partition = self.partitions.get(number)
+        return partition is not None and partition.paused
+
+    def _ends(self, spots: list[TopicPartition]) -> dict[int, int]:
+        """Where the partitions end now; nothing for those the broker does not tell of."""
+        asked = [TopicPartition(spot.topic, spot.partition) for spot in spots]
+        ends: dict[int, int] = {}
+        try:
+            futures: Any = self._admin.list_offsets(
+                dict.fromkeys(asked, OffsetSpec.latest()), request_timeout=OFFSETS_TIMEOUT_S
+            )
+            for spot, future in futures.items():
+                ends[spot.partition] = future.result().offset
+        except KafkaException as error:
+            log.warning("ends_unknown", error=str(error))
+        return ends
+
+    def _on_statistics(self, text: str) -> None:
+        brokers = json.loads(text)["brokers"].values()
+        self.reachable = any(broker["state"] == "UP" and broker["nodeid"] >= 0 for broker in brokers)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # every single broker's trouble would be a flood
+            log.warning("brokers_down", error=error.str())
+
+    def _address(self, message: Message) -> str:
+        return f"{self._topic}/{message.partition()}/{message.offset()}"
+
+    def _dead_letter(self, message: Message, error: str) -> Outgoing:
+        """The record as it came, with the reason in headers."""
+        reasons = {
+            "ms_reason": "undecodable",
+            "ms_error": error[:ERROR_CHARS_MAX],
+            "ms_origin": self._address(message),
+            "ms_service": "executor-worker",
+        }
+        added = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
+        return Outgoing(f"{self._topic}.dlq", message.key(), message.value(), _headers(message) + added)
+
+
+def _headers(message: Message) -> envelope.Headers:
+    headers: Sequence[tuple[str, str | bytes | None]] = cast(Any, message.headers()) or []
+    return tuple((name, value) for name, value in headers if isinstance(value, bytes))
