@@ -1,14 +1,11 @@
 """Executions in the read tables. Every function takes a cursor and the caller's tenant."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import msgspec
+from services.api.listing import Cursor, Filters
 
-LIMIT_MAX = 200
 _COLUMNS = (
     "execution_id, tenant, principal, name, job_type, nullif(tag, ''), dataset_id, dataset_revision,"
     " submitted_at, sequence, state, started_at, finished_at, steps, files, rows, bytes, errors,"
@@ -59,31 +56,6 @@ class File:
     blob_key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a page of the list ends: newest first."""
-
-    submitted_at: datetime
-    execution_id: str
-
-    def text(self) -> str:
-        """As it stands in a link."""
-        raw = msgspec.json.encode([self.submitted_at, self.execution_id])
-        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-    @staticmethod
-    def parse(text: str) -> "Cursor":
-        """Raises ValueError."""
-        try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            submitted_at, execution_id = msgspec.json.decode(raw, type=tuple[datetime, str])
-        except (binascii.Error, msgspec.MsgspecError, UnicodeError) as error:
-            raise ValueError("expected a cursor of an earlier page") from error
-        if submitted_at.tzinfo is None or "\0" in execution_id:
-            raise ValueError("expected a cursor of an earlier page")
-        return Cursor(submitted_at, execution_id)
-
-
 def find(cursor: Any, tenant: str, execution_id: str) -> Execution | None:
     """None: it does not exist, or is another tenant's."""
     cursor.execute(
@@ -104,14 +76,16 @@ def body_hash(cursor: Any, tenant: str, execution_id: str) -> str | None:
     return None if row is None else row[0]
 
 
-def newest(cursor: Any, tenant: str, before: Cursor | None, limit: int) -> list[Execution]:
-    """A page of the tenant's executions, newest first."""
-    beyond = "AND (submitted_at, execution_id) < (%s, %s)" if before else ""
-    place = (before.submitted_at, before.execution_id) if before else ()
+def newest(cursor: Any, tenant: str, wanted: Filters, before: Cursor | None, limit: int) -> list[Execution]:
+    """A page of the tenant's executions that pass the filters, newest first."""
+    conditions, values = wanted.conditions()
+    if before is not None:
+        conditions.append("(submitted_at, execution_id) < (%s, %s)")
+        values += (before.submitted_at, before.execution_id)
     cursor.execute(
-        f"SELECT {_COLUMNS} FROM api.job_request WHERE tenant = %s {beyond}"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM api.job_request WHERE {' AND '.join(['tenant = %s', *conditions])}"  # noqa: S608
         " ORDER BY submitted_at DESC, execution_id DESC LIMIT %s",
-        (tenant, *place, limit),
+        (tenant, *values, limit),
     )
     return [Execution(*row) for row in cursor.fetchall()]
 

@@ -15,10 +15,16 @@ CursorText = Annotated[
 ]
 
 
-def page(path: str, items: Sequence[Any], limit: int, next_cursor: str | None) -> Response:
-    """`{items, next}`; `next_cursor` None: this is the last page."""
-    following = (
-        None if next_cursor is None else f"{path}?{urlencode({'limit': limit, 'cursor': next_cursor})}"
-    )
+def page(
+    path: str,
+    items: Sequence[Any],
+    limit: int,
+    next_cursor: str | None,
+    filters: Sequence[tuple[str, str]] = (),
+) -> Response:
+    """`{items, next}`; `next_cursor` None: this is the last page. `filters` stand in the link as well."""
+    following = None
+    if next_cursor is not None:
+        following = f"{path}?{urlencode([*filters, ('limit', limit), ('cursor', next_cursor)])}"
     headers = {} if following is None else {"Link": f'<{following}>; rel="next"'}
     return reply({"items": items, "next": following}, headers=headers)

@@ -113,10 +113,16 @@ async def _on_validation(_: Request, error: Exception) -> Response:
     """FastAPI's own checks: query and path parameters."""
     assert isinstance(error, RequestValidationError)
     faults = [
-        FieldError(str(fault["loc"][-1]), f"{fault['msg']}; found {shown(fault['input'])}")
+        FieldError(_pointer(fault["loc"]), f"{fault['msg']}; found {shown(fault['input'])}")
         for fault in error.errors()
     ]
     return render(refused(faults))
+
+
+def _pointer(place: Sequence[str | int]) -> str:
+    """("query", "status", 1) is `status[1]`."""
+    name, *inner = [str(part) if isinstance(part, str) else f"[{part}]" for part in place[1:]]
+    return "".join([name, *inner])
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

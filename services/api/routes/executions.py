@@ -1,38 +1,82 @@
 """Reading executions: one, and the list. Another tenant's looks like one that does not exist."""
 
+from dataclasses import fields
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import AfterValidator, AwareDatetime
 
 from services.api import executions, openapi, views
 from services.api.bodies import reply
-from services.api.executions import Cursor, Execution, File
+from services.api.executions import Execution, File
+from services.api.listing import Cursor, Filters
 from services.api.paging import CursorText, Limit, page
 from services.api.parts import AnyParts, Viewer
 from services.api.problems import invalid, not_found
 from services.contracts.ids import EXECUTION_ID
+from services.contracts.status import Status
+from services.jobs.fields import clean, listed, storable
 
 ROUTE = "/v1/executions"
+
+_PARAMETERS = frozenset({field.name for field in fields(Filters)} - {"statuses"}) | {
+    "status",
+    "limit",
+    "cursor",
+}
 
 router = APIRouter(prefix=ROUTE, tags=["executions"], responses=openapi.PROBLEMS)
 Id = Annotated[str, Path(description="40 hex digits, as answered to the submit")]
 
 
+def _storable(text: str) -> str:
+    if not storable(text):
+        raise ValueError("expected text without NUL")
+    return text
+
+
+Text = Annotated[
+    str | None, Query(min_length=1, max_length=200), AfterValidator(lambda t: t and _storable(t))
+]
+
+
+def _filters(
+    request: Request,
+    status: Annotated[list[Status] | None, Query(description="one of them; may be repeated")] = None,
+    job_type: Text = None,
+    requester: Text = None,
+    tag: Text = None,
+    submitted_after: Annotated[AwareDatetime | None, Query(description="then or later")] = None,
+    submitted_before: Annotated[AwareDatetime | None, Query(description="before then")] = None,
+) -> Filters:
+    unknown = sorted({*request.query_params} - _PARAMETERS)
+    if unknown:  # a filter with a slip in its name would show everything
+        raise invalid(clean(unknown[0]), f"unknown parameter; known: {listed(sorted(_PARAMETERS))}")
+    statuses = tuple(sorted({one.value for one in status or ()}))
+    return Filters(statuses, job_type, requester, tag, submitted_after, submitted_before)
+
+
 @router.get(
     "", operation_id="listExecutions", responses={200: openapi.json_of("ExecutionPage", "newest first")}
 )
-async def list_all(caller: Viewer, parts: AnyParts, limit: Limit = 50, cursor: CursorText = None) -> Response:
-    """The tenant's executions, newest first."""
+async def list_all(
+    caller: Viewer,
+    parts: AnyParts,
+    wanted: Annotated[Filters, Depends(_filters)],
+    limit: Limit = 50,
+    cursor: CursorText = None,
+) -> Response:
+    """The tenant's executions that pass all filters given, newest first."""
     try:
-        before = None if cursor is None else Cursor.parse(cursor)
+        before = None if cursor is None else Cursor.parse(cursor, wanted)
     except ValueError as error:
         raise invalid("cursor", str(error)) from None
     rows = await parts.pool.read(
-        lambda database: executions.newest(database, caller.tenant, before, limit + 1)
+        lambda database: executions.newest(database, caller.tenant, wanted, before, limit + 1)
     )
     last = rows[limit - 1] if len(rows) > limit else None
-    more = None if last is None else Cursor(last.submitted_at, last.execution_id).text()
-    return page(ROUTE, [views.summary(row) for row in rows[:limit]], limit, more)
+    more = None if last is None else Cursor(last.submitted_at, last.execution_id).text(wanted)
+    return page(ROUTE, [views.summary(row) for row in rows[:limit]], limit, more, wanted.query())
 
 
 @router.get("/{id}", operation_id="getExecution", responses={200: openapi.json_of("Execution", "as of now")})
