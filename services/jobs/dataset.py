@@ -6,20 +6,23 @@
       - {name: carrier, type: string, description: two-letter code}
       - {name: time_hour, type: timestamp}
     batch: {column: carrier, values: [9E, AA]}   # one file per value
+    content: {identifier: course, name: title}   # what contentFilters may search: its field -> column
     filters: [time_hour]
     time_column: time_hour
     order_by: [time_hour]
     formats: [csv]
     limits: {max_rows: 1000000}
 
+A batch without `values` may have `channel_column`: then a request may name a channel for all its batches.
 A request may name only what stands here, so this catalogue is the whole surface between users and SQL.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from services.jobs.fields import Faults, Fields, listed, shown
+from services.jobs.fields import Faults, Fields, clean, listed, shown
 from services.jobs.values import ColumnType, batch_text
 
 FORMATS = ("csv",)
@@ -32,8 +35,9 @@ BATCH_NAME_RULE = "1 to 108 of A-Z a-z 0-9 . _ - beginning with a letter or digi
 
 KEYS = (
     *("source", "table", "description", "columns", "batch"),
-    *("filters", "time_column", "order_by", "formats", "limits"),
+    *("filters", "time_column", "order_by", "formats", "limits", "content"),
 )
+CONTENT_KEY = "identifier"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _SOURCE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _BATCH_TYPES = (ColumnType.STRING, ColumnType.INTEGER, ColumnType.DATE)
@@ -51,10 +55,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The column whose values cut the export into files; no `values` = any value, named by each request."""
+    """The column whose values cut the export into files; no `values` = any value, named by each request.
+
+    `channel_column` tells to which channel (S1: an organisation) a row's batch belongs.
+    """
 
     column: str
     values: tuple[str, ...] = ()
+    channel_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Dataset:
     order_by: tuple[str, ...] = ()
     formats: tuple[str, ...] = FORMATS
     max_rows: int | None = None
+    content: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> Column:
         """The column of that name. KeyError: it is not in the catalogue."""
@@ -104,6 +113,7 @@ def parse(body: Any, at: str = "") -> Dataset:
         order_by=fields.names("order_by", "column", types, count_max=COLUMNS_MAX),
         formats=fields.names("formats", "format", FORMATS, count_max=len(FORMATS)) or FORMATS,
         max_rows=_max_rows(fields),
+        content=_content(fields, types),
     )
     faults.raise_if_any()
     return dataset
@@ -164,10 +174,33 @@ def _column_of(
 def _batch(fields: Fields, types: dict[str, ColumnType]) -> Batch | None:
     if fields.get("batch") is None:
         return None
-    entry = Fields(fields.get("batch"), fields.pointer("batch"), ("column", "values"), fields.faults)
+    entry = fields.object("batch", ("column", "values", "channel_column"))
     column = _column_of(entry, "column", types, _BATCH_TYPES)
     type_ = types.get(column, ColumnType.STRING)
-    return Batch(column, batch_values(entry, "values", type_))
+    values = batch_values(entry, "values", type_)
+    channel = None
+    if entry.get("channel_column") is not None:
+        channel = _column_of(entry, "channel_column", types, (ColumnType.STRING,))
+        if values:
+            message = "expected no channel_column beside values; remove one of them"
+            fields.faults.add(entry.pointer("channel_column"), message)
+    return Batch(column, values, channel)
+
+
+def _content(fields: Fields, types: dict[str, ColumnType]) -> Mapping[str, str]:
+    value = fields.get("content")
+    if value is None:
+        return {}
+    at = fields.pointer("content")
+    if not isinstance(value, Mapping) or CONTENT_KEY not in value:
+        fields.faults.add(at, f"expected an object with at least {CONTENT_KEY}, found {shown(value)}")
+        return {}
+    for name, column in value.items():
+        if not isinstance(column, str) or column not in types:
+            fields.faults.add(
+                f"{at}.{clean(str(name))}", f"unknown column {shown(column)}; known: {listed(types)}"
+            )
+    return dict(value)
 
 
 def batch_values(fields: Fields, name: str, type_: ColumnType) -> tuple[str, ...]:

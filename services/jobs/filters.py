@@ -57,12 +57,13 @@ def _value(fields: Fields, column: Column, op: str) -> str | list[str] | None:
         return None
     if op == "in":
         entries = fields.items("value", required=True, count_max=IN_VALUES_MAX)
-        checked = [_literal(column, item, pointer, fields.faults) for pointer, item in entries]
-        return [text for text in checked if text is not None]
-    return _literal(column, fields.get("value"), fields.pointer("value"), fields.faults)
+        found = [checked(column, item, pointer, fields.faults) for pointer, item in entries]
+        return [text for text in found if text is not None]
+    return checked(column, fields.get("value"), fields.pointer("value"), fields.faults)
 
 
-def _literal(column: Column, value: Any, pointer: str, faults: Faults) -> str | None:
+def checked(column: Column, value: Any, pointer: str, faults: Faults) -> str | None:
+    """The value as it travels; None, and a fault, when it does not fit the column."""
     text = literal(column.type, value)
     if text is None:
         faults.add(

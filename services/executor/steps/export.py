@@ -13,7 +13,7 @@ from services.contracts import places
 from services.contracts.commands import File, StepRequested
 from services.executor.formats import FORMATS
 from services.executor.formats.format import Format
-from services.executor.steps import query, sink
+from services.executor.steps import batches, query, sink
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.source import Ended, Snapshot, snapshot
 from services.executor.steps.step import Context, Totals
@@ -35,7 +35,8 @@ class Export:
                 snapshot(context.sources, source, table, request.timeout_s, context.log) as snap,
                 context.cancelled.calling(snap.cancel),
             ):
-                _check_rows(snap, parameters)
+                request = batches.resolve(snap, request)
+                _check_rows(snap, request.parameters)
                 return _Take(request, context, FORMATS[parameters["format"]], snap).files()
         except Ended as ended:
             return ended.outcome
@@ -72,7 +73,7 @@ class _Take:
             self.context.progress(_totals(files), files[-1].name)
             self.context.log.info("file_written", file=files[-1].name, rows=files[-1].rows)
         output = {"snapshot_at": self.snap.taken_at.isoformat(), **asdict(_totals(files))}
-        return Done(output, (*files, self._manifest(files)))
+        return Done({**output, **batches.found(self.request)}, (*files, self._manifest(files)))
 
     def _file(self, batch: str | None) -> File:
         stem = "report" if batch is None else f"reports-{batch}"

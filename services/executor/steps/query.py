@@ -4,13 +4,15 @@ No text of a user ever becomes SQL: identifiers are quoted by the dialect, value
 the connection they are for (COPY takes no bind parameters).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import psycopg2.extensions
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+
+from services.jobs.dataset import BATCHES_MAX
 
 Parameters = Mapping[str, Any]
 Cursor = psycopg2.extensions.cursor
@@ -50,6 +52,23 @@ def count_up_to(parameters: Parameters, limit: int) -> sa.Select[Any]:
     return sa.select(sa.func.count()).select_from(found.subquery())
 
 
+def batches(parameters: Parameters, channel: str | None = None) -> sa.Select[Any]:
+    """The ids of the batches with rows, as text: of `channel`, or of all. One more than may be exported."""
+    batch = parameters["batch"]
+    column = _column(batch["column"])
+    conditions = [*_conditions(parameters), column.is_not(None)]
+    if channel is not None:
+        conditions.append(_column(batch["channel_column"]) == channel)
+    found = sa.select(column).select_from(_table(parameters)).where(*conditions)
+    return found.distinct().order_by(column).limit(BATCHES_MAX + 1)
+
+
+def known(parameters: Parameters, column: str, values: Sequence[str]) -> sa.Select[Any]:
+    """Those of `values` that the column holds anywhere."""
+    found = sa.select(_column(column)).select_from(_table(parameters))
+    return found.where(_column(column).in_(list(values))).distinct()
+
+
 def render(cursor: Cursor, select: sa.Select[Any]) -> bytes:
     """The statement with its values in place, quoted as this connection needs it."""
     compiled = select.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
@@ -75,7 +94,23 @@ def _conditions(parameters: Parameters) -> list[Condition]:
         column = _column(time["column"])
         conditions.append(column >= datetime.fromisoformat(time["from"]))
         conditions.append(column < datetime.fromisoformat(time["to"]))
+    contents = parameters["contents"]
+    if contents is not None:
+        conditions.append(_column(contents["column"]).in_(_first(parameters, contents, conditions)))
     return conditions
+
+
+def _first(
+    parameters: Parameters, contents: Mapping[str, Any], conditions: Sequence[Condition]
+) -> sa.Select[Any]:
+    """The contents that a search with a limit finds; equal ones in order of their key, so always the same."""
+    key = _column(contents["column"])
+    order: list[Any] = []
+    for entry in contents["order"]:
+        column = _column(entry["column"])
+        order.append(sa.func.max(column).desc() if entry["descending"] else sa.func.min(column).asc())
+    found = sa.select(key).select_from(_table(parameters)).where(*conditions)
+    return found.group_by(key).order_by(*order, key).limit(contents["limit"])
 
 
 def _value(type_: str, value: Any) -> Any:

@@ -61,6 +61,12 @@ class Snapshot:
         self._limit_time()
         return int(self._one(query))
 
+    def column(self, query: bytes) -> list[Any]:
+        """The values that `query` selects: one column of few rows."""
+        self._limit_time()
+        self._cursor.execute(query)
+        return [row[0] for row in self._cursor.fetchall()]
+
     def copy(self, query: bytes, options: bytes, sink: BinaryIO) -> int:
         """Stream the rows of `query` into `sink` and return their number."""
         self._limit_time()

@@ -36,6 +36,8 @@ DATASET: Mapping[str, Any] = {
 OPEN = {**DATASET, "batch": {"column": "carrier"}}
 WHOLE = {key: value for key, value in DATASET.items() if key not in ("batch", "time_column", "filters")}
 HINT = "(GET /v1/datasets/things-report)"
+PARAMS = "batches, columns, filters, format, batchFilters, contentFilters, reportPath"
+PARAMS = "batches, columns, filters, format, batchFilters, contentFilters, reportPath"
 KNOWN = "carrier, flight, price, speed, late, day, at, hidden"
 
 
@@ -68,6 +70,7 @@ def test_a_plan_carries_everything_the_worker_needs() -> None:
         "columns": [{"name": "flight", "type": "integer"}, {"name": "carrier", "type": "string"}],
         "filters": [{"column": "flight", "type": "integer", "op": "gt", "value": "7"}],
         "time": {"column": "at", "from": "2012-12-31T23:00:00+00:00", "to": "2013-01-02T00:00:00+00:00"},
+        "contents": None,
         "batch": {"column": "carrier", "values": ["UA", "9E"]},
         "order_by": ["flight"],
         "format": "csv",
@@ -178,12 +181,12 @@ BAD: dict[str, tuple[Mapping[str, Any], dict[str, Any], list[str]]] = {
     "unknown field": (
         DATASET,
         {"filter": []},
-        ["params.filter: unknown field; known: batches, columns, filters, format"],
+        [f"params.filter: unknown field; known: {PARAMS}"],
     ),
     "params no object": (
         DATASET,
         {"": 1},
-        ["params.: unknown field; known: batches, columns, filters, format"],
+        [f"params.: unknown field; known: {PARAMS}"],
     ),
     "filter on a column that is not opened": (
         DATASET,
