@@ -176,9 +176,8 @@ def _instant(text: str) -> datetime:
 
 def _spots(log: Log, topic: str, execution: str | None) -> list[Spot]:
     """Where the wanted events lie: those of one execution all lie on one partition."""
-    count = log.partitions(topic)
-    indexes = range(count) if execution is None else [partition_of(execution.encode(), count)]
-    return logs.spots(topic, indexes)
+    every = log.spots([topic])
+    return every if execution is None else [every[partition_of(execution.encode(), len(every))]]
 
 
 def _last(bounds: Bounds, count: int) -> Bounds:

@@ -1,7 +1,7 @@
 """Reading a topic from outside of every group: nothing is committed, nobody else notices."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,12 +67,17 @@ class Log:
 
     def partitions(self, topic: str) -> int:
         """How many. Raises Failed: there is no such topic."""
-        facts = kafka.topic_facts(self._admin, [topic])
-        if topic not in facts:
-            raise Failed(
-                f"{topic}: expected a topic of the broker, found none; `millstream topics apply` makes it"
-            )
-        return facts[topic].partition_count
+        return len(self.spots([topic]))
+
+    def spots(self, topics: Sequence[str]) -> list[Spot]:
+        """Every partition of these topics. Raises Failed: one does not exist."""
+        facts = kafka.topic_facts(self._admin, topics)
+        for topic in topics:
+            if topic not in facts:
+                raise Failed(
+                    f"{topic}: expected a topic of the broker, found none; `millstream topics apply` makes it"
+                )
+        return [(topic, index) for topic in topics for index in range(facts[topic].partition_count)]
 
     def bounds(self, spots: Sequence[Spot]) -> Bounds:
         """(first offset, the one after the last) of each spot."""
@@ -91,7 +96,7 @@ class Log:
         left = {spot: end for spot, (start, end) in ranges.items() if start < end}
         self._consumer.assign([TopicPartition(*spot, ranges[spot][0]) for spot in left])
         while left:
-            for message in self._consumer.consume(BATCH, 0.2):
+            for message in self._messages():
                 spot = (message.topic() or "", message.partition() or 0)
                 if (record := _stored(message)) is not None and spot in left and record.offset < left[spot]:
                     yield record
@@ -103,7 +108,12 @@ class Log:
         """Records from these offsets on, for ever."""
         self._consumer.assign([TopicPartition(*spot, offset) for spot, offset in starts.items()])
         while True:
-            yield from filter(None, map(_stored, self._consumer.consume(BATCH, 0.2)))
+            yield from filter(None, map(_stored, self._messages()))
+
+    def _messages(self) -> list[Message]:
+        """What lies ready, or the next one to come: consume(n, timeout) would wait for n or the timeout."""
+        first = self._consumer.poll(0.2)
+        return [] if first is None else [first, *self._consumer.consume(BATCH, 0)]
 
     def _offsets(self, asked: Mapping[TopicPartition, OffsetSpec]) -> dict[Spot, int]:
         deadline = time.monotonic() + TIMEOUT_S
@@ -137,11 +147,6 @@ def away(settings: Kafka, error: Exception) -> Failed:
     """The broker does not answer."""
     mend = "is it running? `millstream context show` tells where this address comes from"
     return Failed(f"Kafka at {settings.bootstrap_servers}: expected an answer, found {error}; {mend}")
-
-
-def spots(topic: str, indexes: Iterable[int]) -> list[Spot]:
-    """The spots of a topic."""
-    return [(topic, index) for index in indexes]
 
 
 def _stored(message: Message) -> Stored | None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from services.cli.chain import Entry, Finding, Kind, Story
-from services.cli.log import Log, Stored, spots
+from services.cli.log import Log, Spot, Stored
 from services.contracts import envelope, events, ids
 from services.contracts.codec import Codec
 from services.contracts.errors import Undecodable
@@ -48,10 +48,10 @@ def verify(
 
 
 def _partition(
-    log: Log, codec: Codec, report: Report, spot: tuple[str, int], count: int, execution_id: str | None
+    log: Log, codec: Codec, report: Report, spot: Spot, count: int, execution_id: str | None
 ) -> None:
     stories: dict[str, Story] = {}
-    for record in log.read(log.bounds(spots(spot[0], [spot[1]]))):
+    for record in log.read(log.bounds([spot])):
         key = (record.key or b"").decode("utf-8", "replace")
         if execution_id is not None and key != execution_id:
             continue

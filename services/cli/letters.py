@@ -1,0 +1,125 @@
+"""Dead letters: read from their topics, sent again as they were, or put aside.
+
+A dead letter is never removed before its time. It is settled by a record without value on the same topic
+whose header `ms_settles` names it, so that every reader sees the same state, and who settled it and why.
+"""
+
+import getpass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import TimeoutError as Late
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaException
+
+from services.cli.failure import Exit, Failed
+from services.cli.log import Log, Stored
+from services.contracts.envelope import Headers
+from services.contracts.topics import DEAD_LETTER_SUFFIX
+from services.runtime.kafka import Publisher, PublishFailed
+
+SETTLES, SETTLED, SETTLED_BY, NOTE = "ms_settles", "ms_settled", "ms_settled_by", "ms_note"
+RESENT, DISCARDED = "resent", "discarded"
+REASONS = ("ms_reason", "ms_error", "ms_origin", "ms_service")
+"""What a service adds to the headers of a record that it gives up on."""
+SENT_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A dead letter, and the record that settles it."""
+
+    record: Stored
+    settled_by: Stored | None
+
+    @property
+    def address(self) -> str:
+        """`topic/partition/offset` on the dead-letter topic."""
+        return self.record.address
+
+    @property
+    def topic(self) -> str:
+        """Where the record came from."""
+        return self.record.topic.removesuffix(DEAD_LETTER_SUFFIX)
+
+    @property
+    def reason(self) -> str:
+        """The stable word."""
+        return self.record.header("ms_reason") or "unknown"
+
+    @property
+    def state(self) -> str:
+        """open, resent or discarded."""
+        return "open" if self.settled_by is None else self.settled_by.header(SETTLED) or RESENT
+
+    @property
+    def original_headers(self) -> Headers:
+        """The headers that the record had when it was given up."""
+        return tuple((name, value) for name, value in self.record.headers if name not in REASONS)
+
+
+def read(log: Log, topics: Sequence[str]) -> Iterator[Letter]:
+    """Every letter of these dead-letter topics, each topic in order. Raises Failed and KafkaException."""
+    records: dict[str, list[Stored]] = {topic: [] for topic in topics}
+    for record in log.read(log.bounds(log.spots(topics))):
+        records[record.topic].append(record)
+    for topic in topics:
+        settled = {text: record for record in records[topic] if (text := record.header(SETTLES))}
+        for record in records[topic]:
+            if record.header(SETTLES) is None:
+                yield Letter(record, settled.get(f"{record.partition}/{record.offset}"))
+
+
+def find(log: Log, address: str, topics: Sequence[str]) -> Letter:
+    """The letter at `topic/partition/offset`. Raises Failed."""
+    topic = address.partition("/")[0]
+    if topic not in topics:
+        known = ", ".join(topics)
+        raise Failed(
+            f"{address}: expected <topic>/<partition>/<offset> on one of {known}", Exit.USAGE_OR_CANCELLED
+        )
+    for letter in read(log, [topic]):
+        if letter.address == address:
+            return letter
+    raise Failed(f"{address}: expected a dead letter, found none; `millstream dlq list --all` shows them")
+
+
+def resend(publisher: Publisher, letter: Letter) -> str:
+    """Send the record again as it was, then settle it; where it lies now. Raises Failed.
+
+    In this order: a crash in between leaves it open, and a second record of the same id changes nothing.
+    """
+    record = letter.record
+    keyless = -1 if record.key is not None else _origin_partition(letter)
+    place = _send(publisher, letter.topic, record.key, record.value, letter.original_headers, keyless)
+    settle(publisher, letter, RESENT, place)
+    return place
+
+
+def settle(publisher: Publisher, letter: Letter, how: str, note: str) -> None:
+    """Mark the letter as settled. Raises Failed."""
+    record = letter.record
+    pairs = {
+        SETTLES: f"{record.partition}/{record.offset}",
+        SETTLED: how,
+        SETTLED_BY: getpass.getuser(),
+        NOTE: note,
+    }
+    headers = tuple((name, text.encode()) for name, text in pairs.items())
+    _send(publisher, record.topic, record.key, None, headers, record.partition)
+
+
+def _origin_partition(letter: Letter) -> int:
+    index = (letter.record.header("ms_origin") or "").split("/")[1:2]
+    return int(index[0]) if index and index[0].isdigit() else -1
+
+
+def _send(
+    publisher: Publisher, topic: str, key: bytes | None, value: bytes | None, headers: Headers, partition: int
+) -> str:
+    try:
+        stored = publisher.publish(topic, key, value, headers, partition).result(SENT_WITHIN_S)
+    except (PublishFailed, KafkaException, Late) as error:
+        raise Failed(
+            f"{topic}: expected the broker to take the record, found {str(error) or 'no answer'}"
+        ) from None
+    return f"{stored.topic}/{stored.partition}/{stored.offset}"
