@@ -1,7 +1,8 @@
 """How a record lies on its topic: key, headers (CloudEvents' Kafka binding, binary mode) and value."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
+from functools import lru_cache
 from typing import assert_never
 
 from services.contracts import commands, events, ids
@@ -80,16 +81,31 @@ def _address(record: commands.Command) -> tuple[str, str, str, datetime, str]:
 
 
 def _headers(type_: str, id: str, time: datetime, subject: str, tenant: str, trace: str | None) -> Headers:
-    pairs = {
-        "ce_specversion": "1.0",
-        "ce_type": type_,
-        "ce_source": "/millstream",
-        "ce_id": id,
-        "ce_time": time.isoformat(),
-        "ce_subject": subject,
-        "content-type": "application/avro",
-        "ms_tenant": tenant,
-    }
-    if trace:
-        pairs["traceparent"] = trace
-    return tuple((name, text.encode()) for name, text in pairs.items())
+    pairs = (
+        _VERSION,
+        _pair("ce_type", type_),
+        _SOURCE,
+        ("ce_id", id.encode()),
+        _instant(time, time.tzinfo),
+        ("ce_subject", subject.encode()),
+        _CONTENT,
+        _pair("ms_tenant", tenant),
+    )
+    return (*pairs, ("traceparent", trace.encode())) if trace else pairs
+
+
+@lru_cache(1000)
+def _pair(name: str, text: str) -> tuple[str, bytes]:
+    """Pairs of which there are few are made once."""
+    return name, text.encode()
+
+
+@lru_cache(1000)
+def _instant(time: datetime, zone: tzinfo | None) -> tuple[str, bytes]:
+    """Likewise: a batch has one instant. Equal instants of two zones are written differently."""
+    return "ce_time", time.isoformat().encode()
+
+
+_VERSION = _pair("ce_specversion", "1.0")
+_SOURCE = _pair("ce_source", "/millstream")
+_CONTENT = _pair("content-type", "application/avro")
