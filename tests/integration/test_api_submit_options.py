@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.contracts.events import ExecutionCompleted
+from services.api import duplicates
+from services.contracts import ids
+from services.contracts.events import ExecutionCompleted, ExecutionFailed, StepFailed
 from services.runtime.entropy import LocalClock
 from tests.serving import Api, accepted, facts, serving
 from tests.stack import Stack
@@ -97,6 +99,44 @@ def test_of_many_at_once_one_is_accepted(api: Api, client: httpx.Client) -> None
 def test_without_a_key_there_is_no_duplicate(client: httpx.Client) -> None:
     answer = post(client, onDuplicate="reject")
     assert (answer.status_code, pointers(answer)) == (400, ["onDuplicate"])
+
+
+def fail(api: Api, id: str) -> None:
+    step = {"step": "noop", "attempt": 1, "reason": "r", "message": "m"}
+    failed = ExecutionFailed(**facts(id, 3), step="noop", reason="r", message="m", dead_letter=None)
+    api.project([accepted(id), StepFailed(**facts(id, 2), **step), failed])
+
+
+def reruns(api: Api, original: str) -> list[str]:
+    """What the commands name."""
+    given = [c for c in api.outgoing("execution.commands") if c.execution_id == original]
+    assert {command.kind for command in given} <= {"rerun"}
+    return [command.rerun_id for command in given]
+
+
+def test_what_failed_is_run_again_and_counted(
+    api: Api, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "ANSWER_WITHIN_S", 0.1)  # no manager answers here
+
+    def ask() -> str:
+        answer = post(client, "rerun", onDuplicate="rerun_if_failed")
+        assert answer.status_code == 202
+        return str(answer.json()["execution_id"])
+
+    original = ask()
+    assert (ask(), reruns(api, original)) == (original, [])  # it has not failed
+    fail(api, original)
+    with ThreadPoolExecutor(8) as threads:
+        (first,) = set(threads.map(lambda _: ask(), range(8)))
+    assert first == ids.rerun_id(original, 1)
+    assert reruns(api, original) == [first]
+    fail(api, first)
+    second = ask()
+    assert second == ask() == ids.rerun_id(original, 2)
+    assert reruns(api, original) == [first, second]
+    end(api, second)
+    assert ask() == second
 
 
 @pytest.mark.parametrize("value", ["overwrite", "", 1, []])

@@ -34,6 +34,7 @@ class OnDuplicate(StrEnum):
 
     RETURN_EXISTING = "return_existing"
     REJECT = "reject"
+    RERUN_IF_FAILED = "rerun_if_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,33 +4,27 @@
 """
 
 import asyncio
-import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from services import jobs
-from services.api import definitions, executions, idempotency, openapi, views
+from services.api import accepting, duplicates, executions, idempotency, openapi, views
+from services.api.accepting import Identity
 from services.api.bodies import read_json, reply
-from services.api.core import exhaust, submission
+from services.api.core import submission
 from services.api.core.submission import OnDuplicate, SealedFields, Submission
-from services.api.definitions import Name
 from services.api.executions import Execution, File
-from services.api.intake import WITHIN_S, Overloaded, Stored, Submit
-from services.api.intake import Refused as Unstorable
 from services.api.keys import Caller
 from services.api.parts import AnyParts, Author, Parts
-from services.api.pool import DatabaseAway
-from services.api.problems import Problem, invalid, unavailable
-from services.contracts import envelope, ids
-from services.contracts.commands import Definition, JobRequested
+from services.api.problems import Problem, invalid
+from services.contracts import ids
+from services.contracts.commands import JobRequested
 from services.contracts.errors import FieldError
-from services.contracts.names import REQUEST_BYTES_MAX
 from services.contracts.status import Status
 from services.jobs.refused import Refused
-from services.runtime import entropy, schemas, sealing
+from services.runtime import entropy, sealing
 
 ROUTE = "POST /v1/executions"
 BODY_BYTES_MAX = 131_072
@@ -60,7 +54,9 @@ async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     execution_id = (
         ids.execution_id(caller.tenant, caller.principal, ROUTE, key) if key else entropy.fresh_id()
     )
-    await _submit(parts, caller, asked, Identity(execution_id, key, ids.body_hash(body)))
+    is_new = await _submit(parts, caller, asked, Identity(execution_id, key, ids.body_hash(body)))
+    if not is_new and asked.on_duplicate is OnDuplicate.RERUN_IF_FAILED:
+        execution_id = await duplicates.rerun_if_failed(parts, caller, execution_id)
     if wait_s is None:
         return _accepted(execution_id)
     ended = await _ended(parts, caller, execution_id, wait_s)
@@ -69,17 +65,8 @@ async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     return answer
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What makes a submit the same as another one."""
-
-    execution_id: str
-    key: str | None
-    body_hash: str
-
-
-async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Identity) -> None:
-    """Store it, or find it stored. Raises Problem, Refused, DatabaseAway."""
+async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Identity) -> bool:
+    """Store it (True), or find it stored (False). Raises Problem, Refused, DatabaseAway."""
     if identity.key is None and asked.on_duplicate is not OnDuplicate.RETURN_EXISTING:
         raise invalid(
             "onDuplicate", "expected the header Idempotency-Key beside it: it says what is the same"
@@ -88,11 +75,11 @@ async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Ide
         record = await _record(parts, caller, asked, identity.execution_id)
     except Refused:
         # What was accepted stays accepted, whatever changed since.
-        if identity.key is None or not await _is_stored(parts, caller, identity):
+        if identity.key is None or not await accepting.is_stored(parts, caller, identity):
             raise
         is_new = False
     else:
-        stored = await _store(parts, _row(caller, record, identity.body_hash))
+        stored = await accepting.store(parts, accepting.row(caller, record, identity.body_hash))
         if stored.tenant != caller.tenant or stored.body_hash != identity.body_hash:
             raise idempotency.conflict()
         is_new = stored.is_new
@@ -102,6 +89,7 @@ async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Ide
             f"this Idempotency-Key has asked for the execution {identity.execution_id} before;"
             " send onDuplicate return_existing to be answered with it",
         )
+    return is_new
 
 
 async def _ended(parts: Parts, caller: Caller, execution_id: str, wait_s: int) -> Response | None:
@@ -132,7 +120,10 @@ def _wait_s(request: Request) -> int | None:
 
 async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id: str) -> JobRequested:
     """The checked record, secrets sealed. Raises Refused."""
-    definition = None if asked.dataset is None else await _definition(parts, caller, asked.dataset)
+    definition = None if asked.dataset is None else await accepting.definition(parts, caller, asked.dataset)
+    if definition is None and asked.dataset is not None:
+        message = f'unknown dataset "{asked.dataset}"; GET /v1/datasets lists them'
+        raise Refused((FieldError("dataset", message),))
     record = submission.job_requested(
         asked,
         execution_id=execution_id,
@@ -145,63 +136,6 @@ async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id:
     )
     jobs.plan(record)
     return record
-
-
-async def _definition(parts: Parts, caller: Caller, id: str) -> Definition:
-    name = Name(caller.tenant, "dataset", id)
-    row = await parts.pool.read(lambda cursor: definitions.current(cursor, name))
-    if row is None:
-        raise Refused((FieldError("dataset", f'unknown dataset "{id}"; GET /v1/datasets lists them'),))
-    return Definition(kind=name.kind, id=row.id, revision=row.revision, body=row.body)
-
-
-def _row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
-    definition = record.definition
-    value = schemas.codec().encode(record)
-    if len(value) > REQUEST_BYTES_MAX:
-        message = (
-            f"the request and its dataset take {len(value)} bytes: expected at most {REQUEST_BYTES_MAX};"
-            " name fewer batches or filters, or shorten the dataset's descriptions"
-        )
-        raise Problem("body-too-large", message)
-    return Submit(
-        execution_id=record.execution_id,
-        tenant=caller.tenant,
-        principal=caller.principal,
-        name=record.name,
-        job_type=record.job_type,
-        tag=record.tag or "",
-        dataset_id=definition.id if definition else None,
-        dataset_revision=definition.revision if definition else None,
-        body_hash=body_hash,
-        request_data=json.dumps(exhaust.request_data(record)),
-        requested_channel=record.requested_channel,
-        submitted_at=record.requested_at,
-        record=envelope.command(record, value),
-    )
-
-
-async def _store(parts: Parts, row: Submit) -> Stored:
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(parts.intake.submit(row)), WITHIN_S)
-    except Overloaded:
-        raise unavailable("too many requests are waiting to be stored") from None
-    except TimeoutError:
-        raise DatabaseAway("the database does not answer") from None
-    except Unstorable as error:
-        raise Problem("invalid-request", str(error)) from None
-
-
-async def _is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:
-    """Whether this very body was accepted earlier. Raises Problem (409) when another one was."""
-
-    def find(cursor: Any) -> str | None:
-        return executions.body_hash(cursor, caller.tenant, identity.execution_id)
-
-    stored = await parts.pool.read(find)
-    if stored is not None and stored != identity.body_hash:
-        raise idempotency.conflict()
-    return stored is not None
 
 
 def _accepted(execution_id: str) -> Response:
