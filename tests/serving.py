@@ -28,7 +28,7 @@ from services.contracts import commands, envelope, events, ids
 from services.contracts.events import Event, ExecutionAccepted, Facts, PlannedStep
 from services.runtime import blobs, migrations, schemas
 from services.runtime.container import Files
-from services.runtime.entropy import LocalClock
+from services.runtime.entropy import Clock, LocalClock
 from services.runtime.processor.types import Input, Routed
 from services.runtime.sealing import Sealer
 from tests.waiting import until
@@ -192,6 +192,7 @@ def serving(
     folder: Path,
     link_keys: Mapping[str, bytes] = LINK_KEYS,
     streams: Streams | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Api]:
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
@@ -207,7 +208,7 @@ def serving(
         blobs=store,
         files=Files(store, FILE_KEYS),
         live=Live(database_url),
-        clock=LocalClock(),
+        clock=clock or LocalClock(),
         public_url="",
         wake_relay=lambda: None,
         degraded=lambda: (),

@@ -54,6 +54,7 @@ class File:
     sha256: str
     content_type: str
     blob_key: str
+    link_generation: int
 
 
 def find(cursor: Any, tenant: str, execution_id: str) -> Execution | None:
@@ -100,24 +101,16 @@ def events(cursor: Any, tenant: str, execution_id: str, after: int, limit: int) 
     return [(sequence, body) for sequence, body in cursor.fetchall()]
 
 
-_FILE_COLUMNS = "execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key"
+FILE_COLUMNS = (
+    "execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key, link_generation"
+)
 
 
 def files(cursor: Any, tenant: str, execution_id: str) -> list[File]:
     """The tenant's published files of an execution, in order of name."""
     cursor.execute(
-        f"SELECT {_FILE_COLUMNS} FROM api.file"  # noqa: S608
+        f"SELECT {FILE_COLUMNS} FROM api.file"  # noqa: S608
         " WHERE execution_id = %s AND tenant = %s ORDER BY name",
         (execution_id, tenant),
     )
     return [File(*row) for row in cursor.fetchall()]
-
-
-def file(cursor: Any, execution_id: str, name: str) -> File | None:
-    """One published file of any tenant: the link's signature says who may read it."""
-    cursor.execute(
-        f"SELECT {_FILE_COLUMNS} FROM api.file WHERE execution_id = %s AND name = %s",  # noqa: S608
-        (execution_id, name),
-    )
-    row = cursor.fetchone()
-    return None if row is None else File(*row)

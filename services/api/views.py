@@ -85,7 +85,9 @@ def _progress(row: Execution) -> dict[str, Any]:
 
 
 def _file(file: File, links: Links, public_url: str, now: datetime) -> dict[str, Any]:
-    path, expires = links.link(file.tenant, file.execution_id, file.name, int(now.timestamp()))
+    path, expires = links.link(
+        file.tenant, file.execution_id, file.name, int(now.timestamp()), file.link_generation
+    )
     return {
         "name": file.name,
         "batch": file.batch,

@@ -1,4 +1,4 @@
-"""Who may do what: keys, roles, tenants, signed links (matrix H, K and M as far as they apply)."""
+"""Who may do what: keys, roles, tenants (matrix K and M as far as they apply)."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,17 +8,13 @@ import httpx
 import pytest
 
 from services.api import keys
-from services.api.core.links import Links
 from services.api.keys import Caller, Role
 from services.runtime.entropy import LocalClock
-from tests.serving import FLIGHTS, LINK_KEYS, TTL_S, Api, serving
+from tests.serving import FLIGHTS, Api, serving
 from tests.stack import Stack
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
-
-CONTENT = b"carrier\nAA\n"
-NAME = "reports-AA.csv"
 
 
 @pytest.fixture(scope="module")
@@ -171,112 +167,3 @@ def test_a_foreign_cursor_shows_nothing_foreign(api: Api, client: httpx.Client) 
     following = client.get("/v1/executions", params={"limit": 1}).json()["next"]
     with api.client(api.key("admin", tenant="elsewhere")) as other:
         assert other.get(following).json() == {"items": [], "next": None}
-
-
-# ---------------------------------------------------------------- links
-
-
-@pytest.fixture(scope="module")
-def link(api: Api, client: httpx.Client) -> httpx.URL:
-    """A good link."""
-    view = api.publish_file(client, NAME, CONTENT)
-    (file,) = view["files"]
-    assert file["sha256"] == hashlib.sha256(CONTENT).hexdigest()
-    return httpx.URL(file["url"])
-
-
-def test_a_link_opens_its_file_without_a_key(anonymous: httpx.Client, link: httpx.URL) -> None:
-    answer = anonymous.get(link)
-    assert (answer.status_code, answer.content) == (200, CONTENT)
-    assert answer.headers["etag"] == f'"{hashlib.sha256(CONTENT).hexdigest()}"'
-    assert answer.headers["content-disposition"] == f'attachment; filename="{NAME}"'
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["content-type"].startswith("text/csv")
-
-
-def test_head_tells_without_the_bytes(anonymous: httpx.Client, link: httpx.URL) -> None:
-    answer = anonymous.head(link)
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["content-length"] == str(len(CONTENT))
-
-
-def test_links_are_made_at_read_time(client: httpx.Client, link: httpx.URL) -> None:
-    view = client.get(f"/v1/executions/{link.path.split('/')[2]}").json()
-    (file,) = view["files"]
-    assert file["expires_at"] > LocalClock().now().isoformat()
-    assert int(httpx.URL(file["url"]).params["expires"]) >= int(link.params["expires"])
-
-
-def forged(link: httpx.URL, **changes: str) -> str:
-    """The link with other parts; `now` moves its making, `tenant` and `keys` sign anew."""
-    _, _, execution, name = link.path.split("/")
-    tenant = changes.pop("tenant", "acme")
-    key_id = changes.pop("key_id", "l1")
-    secret = LINK_KEYS["l1"] if changes.pop("secret", "") == "ours" else bytes(32)
-    now_s = int(link.params["expires"]) - TTL_S
-    return Links({key_id: secret}, TTL_S).link(tenant, execution, name, now_s)[0]
-
-
-def replaced(link: httpx.URL, name: str, value: str) -> str:
-    return str(link).replace(f"{name}={link.params[name]}", f"{name}={value}")
-
-
-def other_links(link: httpx.URL) -> dict[str, str]:
-    text, expires, signature = str(link), int(link.params["expires"]), link.params["sig"]
-    flipped = ("A" if signature[0] != "A" else "B") + signature[1:]
-    return {
-        "execution": text.replace(link.path.split("/")[2], "0" * 40),
-        "file": text.replace(NAME, "reports-9E.csv"),
-        "expiry extended": replaced(link, "expires", str(expires + 1)),
-        "expiry shortened": replaced(link, "expires", str(expires - 1)),
-        "expiry respelled": replaced(link, "expires", f"0{expires}"),
-        "key id": replaced(link, "kid", "l0"),
-        "key id unknown": replaced(link, "kid", "l9"),
-        "signature flipped": replaced(link, "sig", flipped),
-        "signature cut": replaced(link, "sig", signature[:-1]),
-        "signature padded": replaced(link, "sig", f"{signature}="),
-        "signature empty": replaced(link, "sig", ""),
-        "tenant": forged(link, tenant="other", secret="ours"),
-        "another environment's key": forged(link),
-        "a retired key": forged(link, key_id="l7"),
-        "parameter doubled": f"{text}&sig={signature}",
-        "parameter added": f"{text}&x=1",
-        "parameters reordered": f"{link.path}?kid={link.params['kid']}&expires={expires}&sig={signature}",
-        "path re-encoded": text.replace("reports", "%72eports"),
-        "path doubled": text.replace("/files/", "/files//"),
-        "no query": link.path,
-    }
-
-
-@pytest.mark.parametrize(
-    "name", list(other_links(httpx.URL(f"/files/{'1' * 40}/{NAME}?expires=9&kid=l1&sig=QQQ")))
-)
-def test_any_other_link_is_not_found(anonymous: httpx.Client, link: httpx.URL, name: str) -> None:
-    changed = other_links(link)[name]
-    missing = anonymous.get(f"/files/{'2' * 40}/x.csv")
-    answer = anonymous.get(changed)
-    assert (answer.status_code, answer.content) == (404, missing.content)
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_another_method_is_not_found(anonymous: httpx.Client, link: httpx.URL, method: str) -> None:
-    assert anonymous.request(method, link).status_code == 404
-
-
-def test_a_link_ends_when_it_says(anonymous: httpx.Client, link: httpx.URL) -> None:
-    _, _, execution, name = link.path.split("/")
-    links, now = Links(LINK_KEYS, TTL_S), int(LocalClock().now().timestamp())
-    late = links.link("acme", execution, name, now - TTL_S - 1)[0]
-    early = links.link("acme", execution, name, now - TTL_S + 30)[0]
-    assert anonymous.get(late).status_code == 404
-    assert anonymous.get(early).status_code == 200
-
-
-def test_a_file_that_is_gone_or_cut_is_not_found(
-    api: Api, client: httpx.Client, anonymous: httpx.Client
-) -> None:
-    view = api.publish_file(client, "gone.csv", CONTENT)
-    (key,) = api.rows("SELECT blob_key FROM api.file WHERE name = 'gone.csv'")[0]
-    api.parts.blobs.delete(key)
-    assert anonymous.get(view["files"][0]["url"]).status_code == 404

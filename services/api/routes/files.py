@@ -10,11 +10,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from services.api import executions, openapi
+from services.api import file_access, openapi
 from services.api.core import links, ranges
 from services.api.core.ranges import Wanted
 from services.api.executions import File
-from services.api.parts import AnyParts
+from services.api.parts import AnyParts, Author
 from services.api.problems import not_found, unavailable
 from services.contracts.ids import EXECUTION_ID
 from services.runtime import telemetry
@@ -24,37 +24,74 @@ from services.runtime.container import ContainerError, Damaged, Files
 NAME_CHARS_MAX = 200
 
 log = telemetry.get_logger()
-router = APIRouter(prefix="/files", tags=["files"])
+router = APIRouter(tags=["files"])
 
 
-@router.get("/{execution_id}/{name}", operation_id="getFile", responses=openapi.FILE)
-@router.head("/{execution_id}/{name}", operation_id="headFile", responses=openapi.FILE)
+@router.get("/files/{execution_id}/{name}", operation_id="getFile", responses=openapi.FILE)
+@router.head("/files/{execution_id}/{name}", operation_id="headFile", responses=openapi.FILE)
 async def read(execution_id: str, name: str, request: Request, parts: AnyParts) -> Response:
     """The file's bytes, or one range of them. Links come from GET /v1/executions/{id} and expire."""
     is_ours = EXECUTION_ID.fullmatch(execution_id) and len(name) <= NAME_CHARS_MAX and "\0" not in name
     if not is_ours or request.scope["raw_path"] != links.path(execution_id, name).encode():
         raise not_found()
-    file = await parts.pool.read(lambda cursor: executions.file(cursor, execution_id, name))
-    now_s = parts.clock.now().timestamp()
+    file = await parts.pool.read(lambda cursor: file_access.openable(cursor, execution_id, name))
+    key_id = _key_id(parts.links, file, request, parts.clock.now().timestamp())
+    if file is None or key_id is None:
+        log.info("file_refused", execution_id=execution_id, name=name)
+        raise not_found()
+    status, span, headers = _asked(file, request)
+    pieces: Iterator[bytes] | None = None
+    if span is not None and request.method == "GET":
+        pieces = await run_in_threadpool(_opened, parts.files, file, *span)
+    method, client = request.method, request.client.host if request.client else None
+    await parts.pool.write(
+        lambda cursor: file_access.record(cursor, file, method, status, span, key_id, client)
+    )
+    log.info(
+        "file_read", execution_id=execution_id, name=name, tenant=file.tenant, method=method, status=status
+    )
+    if pieces is None:
+        return Response(status_code=status, headers=headers, media_type=file.content_type)
+    return StreamingResponse(pieces, status, headers=headers, media_type=file.content_type)
+
+
+@router.post(
+    "/v1/executions/{id}/files/{name}/revoke-links",
+    operation_id="revokeLinks",
+    status_code=204,
+    responses=openapi.PROBLEMS,
+)
+async def revoke_links(id: str, name: str, caller: Author, parts: AnyParts) -> Response:
+    """Void every link that was made to the file until now. Links made from now on open it."""
+    is_ours = EXECUTION_ID.fullmatch(id) and "\0" not in name
+    if not is_ours or not await parts.pool.write(
+        lambda cursor: file_access.revoke(cursor, caller.tenant, id, name)
+    ):
+        raise not_found()
+    log.info("links_revoked", execution_id=id, name=name, tenant=caller.tenant, by=caller.principal)
+    return Response(status_code=204)
+
+
+def _key_id(signed: links.Links, file: File | None, request: Request, now_s: float) -> str | None:
+    if file is None:
+        return None
     query = request.scope["query_string"].decode("latin-1")
     # The tenant is the row's own: a link signed for another one fails like any altered link.
-    if file is None or not parts.links.permits(query, file.tenant, execution_id, name, now_s):
-        raise not_found()
+    return signed.permits(query, file.tenant, file.execution_id, file.name, now_s, file.link_generation)
+
+
+def _asked(file: File, request: Request) -> tuple[int, tuple[int, int] | None, dict[str, str]]:
+    """Status, the bytes to send (None: none, the range lies behind the end) and headers."""
     headers = _headers(file)
-    if request.method == "HEAD":
-        return Response(headers=headers, media_type=file.content_type)
-    asked = ranges.wanted(
-        request.headers.get("range"), request.headers.get("if-range"), headers["ETag"], file.bytes
-    )
+    given = request.headers if request.method == "GET" else {}  # a range of HEAD means nothing
+    asked = ranges.wanted(given.get("range"), given.get("if-range"), headers["ETag"], file.bytes)
     if asked is Wanted.NOTHING:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{file.bytes}"})
-    start, end = (0, file.bytes) if isinstance(asked, Wanted) else asked
-    status = 200 if isinstance(asked, Wanted) else 206
-    if status == 206:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
-    headers["Content-Length"] = str(end - start)
-    pieces = await run_in_threadpool(_opened, parts.files, file, start, end)
-    return StreamingResponse(pieces, status, headers=headers, media_type=file.content_type)
+        return 416, None, headers | {"Content-Range": f"bytes */{file.bytes}", "Content-Length": "0"}
+    if isinstance(asked, Wanted):
+        return 200, (0, file.bytes), headers
+    start, end = asked
+    span = {"Content-Range": f"bytes {start}-{end - 1}/{file.bytes}", "Content-Length": str(end - start)}
+    return 206, asked, headers | span
 
 
 def _headers(file: File) -> dict[str, str]:

@@ -21,6 +21,7 @@ OPERATIONS = {
     "putDataset",
     "ready",
     "rerunExecution",
+    "revokeLinks",
     "submitExecution",
 }
 DOCUMENT = app.create(cast(Parts, None)).openapi()
