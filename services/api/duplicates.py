@@ -6,6 +6,7 @@ command and the others find it.
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from services.api import commands
@@ -41,9 +42,12 @@ async def rerun_if_failed(parts: Parts, caller: Caller, original: str) -> str:
         while command is not None and command.answer is None:
             if not await watch.wait(until - asyncio.get_running_loop().time()):
                 break
-            id = command.command_id
-            command = await parts.pool.read(lambda cursor, id=id: commands.find(cursor, caller.tenant, id))
+            command = await parts.pool.read(partial(_find, caller.tenant, command.command_id))
     return found.execution_id
+
+
+def _find(tenant: str, command_id: str, cursor: Any) -> Command | None:
+    return commands.find(cursor, tenant, command_id)
 
 
 def _newest(cursor: Any, parts: Parts, caller: Caller, original: str) -> _Found:

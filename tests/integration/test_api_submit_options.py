@@ -102,7 +102,7 @@ def test_without_a_key_there_is_no_duplicate(client: httpx.Client) -> None:
 
 
 def fail(api: Api, id: str) -> None:
-    step = {"step": "noop", "attempt": 1, "reason": "r", "message": "m"}
+    step: dict[str, Any] = {"step": "noop", "attempt": 1, "reason": "r", "message": "m"}
     failed = ExecutionFailed(**facts(id, 3), step="noop", reason="r", message="m", dead_letter=None)
     api.project([accepted(id), StepFailed(**facts(id, 2), **step), failed])
 

@@ -1,0 +1,89 @@
+"""What every submit does once its body is read, whatever its surface: check, commit, know it again."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from services.api import definitions, executions, idempotency
+from services.api.core import exhaust
+from services.api.definitions import Name
+from services.api.intake import WITHIN_S, Overloaded, Stored, Submit
+from services.api.intake import Refused as Unstorable
+from services.api.keys import Caller
+from services.api.parts import Parts
+from services.api.pool import DatabaseAway
+from services.api.problems import Problem, unavailable
+from services.contracts import envelope
+from services.contracts.commands import Definition, JobRequested
+from services.contracts.names import REQUEST_BYTES_MAX
+from services.runtime import schemas
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a submit the same as another one."""
+
+    execution_id: str
+    key: str | None
+    body_hash: str
+
+
+async def definition(parts: Parts, caller: Caller, id: str) -> Definition | None:
+    """The current revision of the tenant's dataset."""
+    name = Name(caller.tenant, "dataset", id)
+    row = await parts.pool.read(lambda cursor: definitions.current(cursor, name))
+    if row is None:
+        return None
+    return Definition(kind=name.kind, id=row.id, revision=row.revision, body=row.body)
+
+
+def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
+    """The checked request, ready to be stored. Raises Problem (413)."""
+    definition = record.definition
+    value = schemas.codec().encode(record)
+    if len(value) > REQUEST_BYTES_MAX:
+        message = (
+            f"the request and its dataset take {len(value)} bytes: expected at most {REQUEST_BYTES_MAX};"
+            " name fewer batches or filters, or shorten the dataset's descriptions"
+        )
+        raise Problem("body-too-large", message)
+    return Submit(
+        execution_id=record.execution_id,
+        tenant=caller.tenant,
+        principal=caller.principal,
+        name=record.name,
+        job_type=record.job_type,
+        tag=record.tag or "",
+        dataset_id=definition.id if definition else None,
+        dataset_revision=definition.revision if definition else None,
+        body_hash=body_hash,
+        request_data=json.dumps(exhaust.request_data(record)),
+        requested_channel=record.requested_channel,
+        submitted_at=record.requested_at,
+        record=envelope.command(record, value),
+    )
+
+
+async def store(parts: Parts, asked: Submit) -> Stored:
+    """Commit it, or find what the id holds. Raises Problem, DatabaseAway."""
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(parts.intake.submit(asked)), WITHIN_S)
+    except Overloaded:
+        raise unavailable("too many requests are waiting to be stored") from None
+    except TimeoutError:
+        raise DatabaseAway("the database does not answer") from None
+    except Unstorable as error:
+        raise Problem("invalid-request", str(error)) from None
+
+
+async def is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:
+    """Whether this very body was accepted earlier. Raises Problem (409) when another one was."""
+
+    def find(cursor: Any) -> str | None:
+        return executions.body_hash(cursor, caller.tenant, identity.execution_id)
+
+    stored = await parts.pool.read(find)
+    if stored is not None and stored != identity.body_hash:
+        raise idempotency.conflict()
+    return stored is not None
