@@ -216,6 +216,78 @@ def watch(
 
 
 @app.command()
+def cancel(
+    context: typer.Context,
+    id: Id,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """End an execution, whatever it does at the moment."""
+    done = _command(context, id, "cancel", {"reason": reason})
+    if as_json:
+        output.json_document(done)
+    elif done["answer"] is not None:
+        typer.echo(f"{id} cancelled")
+
+
+@app.command()
+def rerun(
+    context: typer.Context,
+    id: Id,
+    reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
+    reuse_results: Annotated[
+        bool, typer.Option("--reuse-results", help="Take over the steps that have completed.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow the new one; exit code 1 if it fails.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an ended execution again, as a new one; prints the new id."""
+    done = _command(context, id, "rerun", {"reason": reason, "reuseResults": reuse_results or None})
+    if done["answer"] is not None and (wait or not as_json):
+        _started(rest.connect(context), {"execution_id": done["rerun_id"]}, wait, as_json)
+    elif as_json:
+        output.json_document(done)
+
+
+def _command(context: typer.Context, id: str, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask, and say so when the answer takes its time. Raises Failed when it is refused."""
+    given = {name: value for name, value in body.items() if value is not None}
+    headers = {"Idempotency-Key": entropy.fresh_id()}
+    answer = rest.connect(context).request("POST", f"{EXECUTIONS}/{id}/{kind}", body=given, headers=headers)
+    done: dict[str, Any] = answer.json()
+    if done["answer"] is None:
+        output.note(f"stored, not done yet: the log will tell; millstream job watch {id}")
+    return done
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    id: Id,
+    step: Annotated[str | None, typer.Option(help="Only of this step.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the execution ends.")] = False,
+) -> None:
+    """Show what the steps of an execution logged."""
+    api = rest.connect(context)
+    names = [entry["name"] for entry in api.get(f"{EXECUTIONS}/{id}")["steps"]]
+    if step is not None and step not in names:
+        raise Failed(f"--step: expected one of {', '.join(names) or 'none yet'}, found {step}")
+    written = False
+    for name in names if step is None else [step]:
+        if len(names) > 1 and step is None:
+            output.note(f"--- {name}")
+        path = f"{EXECUTIONS}/{id}/steps/{name}/log"
+        pieces = (message.data for message in api.stream(path)) if follow else [api.request("GET", path).text]
+        for piece in pieces:
+            written = written or bool(piece)
+            typer.echo(piece, nl=follow)
+    if not written:
+        output.note("nothing logged" if names else "no steps yet")
+
+
+@app.command()
 def download(
     context: typer.Context,
     id: Id,

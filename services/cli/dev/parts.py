@@ -60,6 +60,7 @@ def shared_environment(folder: Folder, bootstrap: str, environ: Mapping[str, str
         f"{PREFIX}FILES__KEYS_FILE": str(folder.secret("file-keys", new_key)),
         f"{PREFIX}LINKS__KEYS_FILE": str(folder.secret("link-keys", new_key)),
         f"{PREFIX}OUTBOUND__ALLOW": "127.0.0.0/8",
+        f"{PREFIX}WORKER__LOG_FOLDER": str(folder.root / "executor_logs"),
     }
     kept = {
         key: value

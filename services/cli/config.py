@@ -1,0 +1,115 @@
+"""`millstream config`: the settings that a process started here would have, and where each comes from."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel, create_model
+
+from services.cli import output
+from services.cli.failure import Exit
+from services.cli.output import AsJson
+from services.runtime import settings
+from services.runtime.settings import PREFIX, Section, SettingsError, Sources
+
+DEFAULT, MISSING = "default", "not set"
+
+
+class Nothing(BaseModel):
+    """No setting at all: what is wrong with it is wrong with the environment as a whole."""
+
+
+app = typer.Typer(no_args_is_help=True, help="Show settings.")
+
+
+@app.callback()
+def group() -> None:
+    """Show settings."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its value with secrets masked, None where it is missing or cannot be read."""
+
+    key: str
+    value: object
+    origin: str
+
+    @property
+    def is_set(self) -> bool:
+        """Whether somebody set it."""
+        return self.origin not in (DEFAULT, MISSING)
+
+
+@app.command()
+def show(
+    with_origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    only_set: Annotated[bool, typer.Option("--set", help="Only what is set here, no defaults.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show every setting, secrets masked; exit code 1 when one of them cannot be used."""
+    found: list[Setting] = []
+    problems = _load(Nothing, os.environ)[1]
+    for section in settings.SECTIONS:
+        values, wrong = _values(section, os.environ)
+        problems += wrong
+        found += [one for one in _settings(section, values, os.environ) if not only_set or one.is_set]
+    if as_json:
+        names = ("key", "value", "origin") if with_origin else ("key", "value")
+        output.json_document([{name: getattr(one, name) for name in names} for one in found])
+    else:
+        rows = [(one.key, one.value, one.origin) if with_origin else (one.key, one.value) for one in found]
+        output.table(("KEY", "VALUE", "FROM")[: 2 + with_origin], rows)
+    for line in problems:
+        output.note(line)
+    if problems:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _values(section: type[Section], environ: Mapping[str, str]) -> tuple[Mapping[str, object], list[str]]:
+    """The masked values of a section by field, and what is wrong with it; to be missing is not wrong."""
+    own = {key: value for key, value in environ.items() if key.startswith(f"{PREFIX}{section.prefix}")}
+    values, problems = _load(create_model("One", one=(section, ...)), own)
+    if values is not None:
+        masked = values["one"]
+        assert isinstance(masked, dict)
+        return masked, []
+    fallback: dict[str, object] = {}
+    for key, field in settings.keys_of(section).items():
+        if key in environ or f"{key}_FILE" in environ:
+            fallback[field] = "***" if settings.is_secret(section, field) else environ.get(key)
+        elif not section.model_fields[field].is_required():
+            fallback[field] = section.model_fields[field].default
+    return fallback, [line for line in problems if not line.partition(", found ")[2].startswith("nothing;")]
+
+
+def _load(model: type[BaseModel], environ: Mapping[str, str]) -> tuple[dict[str, object] | None, list[str]]:
+    try:
+        return settings.masked(settings.load(model, environ)), []
+    except SettingsError as error:
+        return None, list(error.problems)
+
+
+def _settings(
+    section: type[Section], values: Mapping[str, object], environ: Mapping[str, str]
+) -> Iterator[Setting]:
+    if section is Sources:
+        urls = values.get("urls", {})
+        assert isinstance(urls, Mapping)
+        keys = {f"{PREFIX}{Sources.prefix}{name.upper()}": url for name, url in urls.items()}
+    else:
+        keys = {key: values.get(field) for key, field in settings.keys_of(section).items()}
+    for key, value in keys.items():
+        is_given = key in environ or f"{key}_FILE" in environ
+        shown = value if is_given or value not in ([], (), "***") else None
+        yield Setting(key, shown, _origin(key, shown, environ))
+
+
+def _origin(key: str, value: object, environ: Mapping[str, str]) -> str:
+    if key in environ:
+        return "environment"
+    if f"{key}_FILE" in environ:
+        return f"file {environ[f'{key}_FILE']}"
+    return MISSING if value is None else DEFAULT
