@@ -151,6 +151,7 @@ class Workers:
             "MILLSTREAM_FILES__KEYS": exporting.keys_text(),
             "MILLSTREAM_SOURCES__MAIN": self.source_url,
             "MILLSTREAM_HEALTH__PORT": str(port),
+            "MILLSTREAM_WORKER__LOG_FOLDER": str(self.folder / "executor_logs"),
             **settings,
         }
         with (self.folder / "worker.log").open("ab") as log:

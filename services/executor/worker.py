@@ -11,6 +11,7 @@ from services.executor.settings import WorkerSettings
 from services.executor.steps import STEPS
 from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
+from services.executor.work.logs import Logs
 from services.executor.work.reporter import Reporter
 from services.executor.work.taking import LONG, SHORT, Taking
 from services.runtime import blobs, signals, telemetry
@@ -50,11 +51,13 @@ class Worker:
         self._reporter = Reporter(self._publisher, codec(), LocalClock())
         self._control = Control(settings.kafka, name, codec(), self._revoke)
         keys = parse_keys(settings.files.keys.get_secret_value())
-        files = Files(blobs.connect(settings.blobs.url), keys, settings.files.compression)
+        store = blobs.connect(settings.blobs.url)
+        files = Files(store, keys, settings.files.compression)
         sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
+        logs = Logs(settings.worker.log_folder, store, sources.values(), LocalClock())
         counts = {SHORT: ("short", settings.worker.lanes), LONG: ("long", settings.worker.long_lanes)}
         self._lanes = {
-            topic: Lanes(word, count, STEPS, files, sources, self._reporter)
+            topic: Lanes(word, count, STEPS, files, sources, self._reporter, logs)
             for topic, (word, count) in counts.items()
         }
         self._takings = {

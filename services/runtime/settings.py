@@ -204,11 +204,13 @@ class Sources(Section):
 
 
 class Worker(Section):
-    """How many steps one worker runs at once: short ones, and long ones (exports) beside them."""
+    """How many steps one worker runs at once: short ones, and long ones (exports) beside them. And where each
+    step's log is written; the blob store has a copy."""
 
     prefix = "WORKER__"
     lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
     long_lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
+    log_folder: Annotated[Path, Field(description="the path of a folder")] = Path("executor_logs")
 
 
 class Outbound(Section):

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from services.contracts.commands import StepControl, StepRequested
 from services.executor.steps.outcome import Done, Outcome, Retry
 from services.executor.steps.step import Context, Step
 from services.executor.work.lanes import Lanes
+from services.executor.work.logs import Logs
 from services.executor.work.partition import Place
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
@@ -68,7 +70,7 @@ def manager(stack: Stack) -> Iterator[Manager]:
 
 
 @pytest.fixture
-def lanes(stack: Stack) -> Iterator[Lanes]:
+def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     publisher = Publisher(stack.kafka, "tests-lanes")
     steps: dict[str, Step] = {
         "OBEDIENT": Obedient(),
@@ -76,8 +78,9 @@ def lanes(stack: Stack) -> Iterator[Lanes]:
         "RAISING": Raising(),
         "UNSENDABLE": Unsendable(),
     }
-    files = Files(in_memory(), exporting.KEYS)
-    lanes = Lanes("tests", 2, steps, files, {}, Reporter(publisher, codec(), LocalClock()))
+    store = in_memory()
+    files, logs = Files(store, exporting.KEYS), Logs(tmp_path, store, (), LocalClock())
+    lanes = Lanes("tests", 2, steps, files, {}, Reporter(publisher, codec(), LocalClock()), logs)
     yield lanes
     lanes.drain(0, 0)
     assert publisher.close(10) == 0

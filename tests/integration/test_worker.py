@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 
 from services.cli.dev.folder import free_port
+from services.contracts import places
 from services.contracts.commands import StepReport, StepRequested
 from services.runtime.schemas import codec
 from tests import exporting
@@ -149,6 +150,14 @@ def test_an_export_reports_its_parts_and_names_its_files(manager: Manager, worke
         (1, 5, "reports-0.csv"),
         (2, 10, "reports-1.csv"),
     ]
+    log = (workers.folder / "executor_logs" / request.execution_id / f"{request.step}.log").read_text()
+    said = [line.split()[2] for line in log.splitlines()]
+    assert said == ["step_began", "file_written", "file_written", "step_ended"]
+    folder = places.take_folder(
+        "acme", request.execution_id, request.step, request.attempt_id, outcome.take_id
+    )
+    parts_of_log = sorted((workers.folder / "blobs" / places.log_prefix(folder)).iterdir())
+    assert "".join(part.read_text() for part in parts_of_log) == log
 
 
 def test_an_unknown_kind_fails_by_name(manager: Manager, workers: Workers) -> None:
@@ -305,9 +314,7 @@ def test_an_unclaimed_step_survives_a_kill(manager: Manager, workers: Workers, p
     # It was not committed and comes again, now with a claim: it may have been what killed the process.
     (claim,) = until(lambda: manager.reports(request, "claim"), 30, "a claim")
     ended = 2 if point == "worker.outcome.acknowledged" else 1
-    outcomes = until(
-        lambda: len(manager.outcomes(request)) == ended and manager.outcomes(request), 30, "ends"
-    )
+    until(lambda: len(manager.outcomes(request)) == ended, 30, f"{ended} outcomes")
     assert claim.take_id == manager.outcomes(request)[-1].take_id
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge
-from structlog.typing import FilteringBoundLogger
 
 from services.contracts.commands import StepControl
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.step import Cancellation, Context, Step, Totals
+from services.executor.work.logs import Logs, StepLog
 from services.executor.work.partition import Place
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import Take
@@ -27,8 +27,6 @@ TIMED_OUT = "timeout"
 TIMEOUT_GRACE_S = 1.0
 """A step that keeps its own time has the first word, which says more."""
 
-log = telemetry.get_logger()
-
 STEPS_ENDED = Counter("steps_ended", "Takes that ended", ["kind", "outcome"], registry=telemetry.REGISTRY)
 BUSY = Gauge("worker_lanes_busy", "Steps running now", ["lanes"], registry=telemetry.REGISTRY)
 
@@ -41,6 +39,7 @@ class Work:
 
     take: Take
     claimed: bool
+    log: StepLog
     cancellation: Cancellation = field(default_factory=Cancellation)
     started_at: float = 0.0
     claiming: bool = False
@@ -62,6 +61,7 @@ class Lanes:
         files: Files,
         sources: Mapping[str, str],
         reporter: Reporter,
+        logs: Logs,
     ) -> None:
         self.settle: Settle = lambda _: None
         self._count = count
@@ -69,6 +69,7 @@ class Lanes:
         self._files = files
         self._sources = sources
         self._reporter = reporter
+        self._logs = logs
         self._queued: deque[Work] = deque()
         self._running: set[Work] = set()
         self._known: dict[str, Work] = {}
@@ -116,7 +117,7 @@ class Lanes:
 
     def start(self, takes: Iterable[Take], *, claimed: bool) -> None:
         """Run takes in this order, as soon as lanes are free."""
-        works = [Work(take, claimed) for take in takes]
+        works = [Work(take, claimed, self._logs.of(take)) for take in takes]
         with self._changed:
             for work in works:
                 self._known[work.take.request.attempt_id] = work
@@ -203,28 +204,31 @@ class Lanes:
             )
         if work.cancellation.is_set():
             return Retry(STOPPED, "the step was stopped before it began")
+        if work.claimed:
+            work.log.logger().info("step_began", kind=take.request.kind)
         try:
             return step.run(take.request, self._context(work))
         except Exception as error:
-            _log(take).exception("step_raised")
+            work.log.logger().exception("step_raised")
             return Retry("internal_error", f"{type(error).__name__} in the worker; its log has the details")
 
     def _end(self, work: Work, outcome: Outcome) -> None:
         take, reason = work.take, work.cancellation.reason
         if reason is not None and not isinstance(outcome, Done):
             outcome = _cancelled(reason, take.request.timeout_s) or outcome
-        name = type(outcome).__name__.lower()
-        if reason not in (None, STOPPED, TIMED_OUT):
-            name = "revoked"
+        revoked = reason not in (None, STOPPED, TIMED_OUT)
+        name = "revoked" if revoked else type(outcome).__name__.lower()
+        STEPS_ENDED.labels(take.request.kind, name).inc()
+        if work.claimed or name != "done" or work.log.begun:
+            told = reason or getattr(outcome, "reason", None)
+            duration_s = round(time.monotonic() - work.started_at, 3)
+            work.log.logger().info("step_ended", outcome=name, reason=told, duration_s=duration_s)
+            work.log.close()
+        if revoked:
             self._done(work)
         else:
             crash.reach("worker.outcome")
             self._reporter.finish(take, outcome, lambda: self._acknowledged(work))
-        STEPS_ENDED.labels(take.request.kind, name).inc()
-        if work.claimed or name != "done":
-            told = reason or getattr(outcome, "reason", None)
-            duration_s = round(time.monotonic() - work.started_at, 3)
-            _log(take).info("step_ended", outcome=name, reason=told, duration_s=duration_s)
 
     def _acknowledged(self, work: Work) -> None:
         crash.reach("worker.outcome.acknowledged")
@@ -251,7 +255,7 @@ class Lanes:
             sources=self._sources,
             progress=progress,
             cancelled=work.cancellation,
-            log=_log(work.take),
+            log=work.log.logger(),
         )
 
     # ------------------------------------------------------------ the watching thread
@@ -315,10 +319,3 @@ def _cancelled(reason: str, timeout_s: int) -> Outcome | None:
     if reason == TIMED_OUT:
         return Fail(TIMED_OUT, f"the step ran longer than its timeout of {timeout_s} s")
     return None
-
-
-def _log(take: Take) -> FilteringBoundLogger:
-    request = take.request
-    return log.bind(
-        execution=request.execution_id, step=request.step, attempt=request.attempt, take=take.take_id
-    )
