@@ -7,7 +7,17 @@ from services.api.middleware import Observed
 from services.api.parts import Parts
 from services.api.pool import DatabaseAway
 from services.api.problems import render, unavailable
-from services.api.routes import commands, datasets, description, events, executions, files, health, submit
+from services.api.routes import (
+    commands,
+    datasets,
+    description,
+    events,
+    executions,
+    files,
+    health,
+    logs,
+    submit,
+)
 
 VERSION = "1"
 
@@ -26,7 +36,7 @@ def create(parts: Parts) -> FastAPI:
     app.state.parts = parts
     problems.install(app)
     app.add_exception_handler(DatabaseAway, _on_database_away)
-    for module in (health, description, datasets, submit, executions, events, commands, files):
+    for module in (health, description, datasets, submit, executions, events, logs, commands, files):
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)
     openapi.install(app)

@@ -199,6 +199,18 @@ def json_or_stream(schema: str, description: str) -> dict[str, Any]:
     return answer
 
 
+def last_event_id(pattern: str) -> dict[str, Any]:
+    """The header with which a client comes back to a stream."""
+    header = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "pattern": pattern},
+        "description": "Of a stream that was cut off: the id of the last message that arrived.",
+    }
+    return {"parameters": [header]}
+
+
 def _body(schema: Any, *media_types: str) -> dict[str, Any]:
     content = {media_type: {"schema": schema} for media_type in media_types}
     return {"requestBody": {"required": True, "content": content}}
@@ -233,17 +245,6 @@ SUBMIT_BODY = {
         },
     ],
 }
-LAST_EVENT_ID = {
-    "parameters": [
-        {
-            "name": "Last-Event-ID",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string", "pattern": "^[0-9]{1,18}$"},
-            "description": "Of a stream that was cut off: the id of the last message that arrived.",
-        }
-    ],
-}
 CANCEL_BODY = _command_body({"reason": _REASON})
 RERUN_BODY = _command_body(
     {
@@ -258,6 +259,13 @@ ANSWERED: Responses = {
 DATASET_BODY = _body(_ANY, "application/yaml", "application/json")
 PROBLEMS: Responses = {
     "default": {"description": "RFC 9457", "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+}
+LOG: Responses = {
+    200: {
+        "description": "the log, or its stream",
+        "content": {media_type: {"schema": _TEXT} for media_type in ("text/plain", "text/event-stream")},
+    },
+    204: {"description": "the client that comes back has heard the end"},
 }
 FILE: Responses = {
     200: {"description": "the file", "content": {"*/*": {}}},

@@ -1,23 +1,25 @@
-"""Server-sent events: a first look, then another one whenever the execution has changed, until it has ended.
+"""Server-Sent Events: a first look, then another one whenever the execution has changed, until it has ended.
 
 Every stream is bounded: in number for each caller, in time, and by the drain of the process. A client that
 lost its stream comes back to any api process with `Last-Event-ID` and misses nothing.
 """
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.api.keys import Caller
 from services.api.live import Live
 from services.api.pool import DatabaseAway
-from services.api.problems import Problem
+from services.api.problems import Problem, invalid
 from services.runtime.blobs import BlobsUnavailable
 
 PER_CALLER_MAX = 20
@@ -25,17 +27,39 @@ HEARTBEAT_S = 15.0
 LIFE_S = 900.0  # then the client comes back, and its key is looked at again
 STUCK_S = 60.0  # beyond that: a client that reads nothing any more
 RETRY_S = 1.0
+POLL_S = 1.0
+MEDIA_TYPE = "text/event-stream"
+COMMENT = ": waiting\n\n"  # keeps the connection, and shows who is gone
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is new since the former look, and what to do then: look again, wait for a change, or end."""
+    """What is new since the former look, and what to do then: look again, wait for a change, for a change
+    or POLL_S (for what is not in the tables), or end."""
 
     text: str
-    then: Literal["again", "wait", "end"]
+    then: Literal["again", "wait", "poll", "end"]
 
 
-Looking = Callable[[], Awaitable[Look]]
+Looking = Callable[[bool], Awaitable[Look]]
+"""The argument: whether the execution may have changed since the former look."""
+
+
+def wants_stream(request: Request) -> bool:
+    """Whether the caller asks for Server-Sent Events."""
+    accepted = ",".join(request.headers.getlist("accept"))
+    return any(part.partition(";")[0].strip().lower() == MEDIA_TYPE for part in accepted.split(","))
+
+
+def last_event_id(request: Request, form: re.Pattern[str]) -> re.Match[str] | None:
+    """The header that a client sends when it comes back. Raises Problem."""
+    text = request.headers.get("last-event-id")
+    if text is None:
+        return None
+    match = form.fullmatch(text)
+    if match is None:
+        raise invalid("Last-Event-ID", "expected the id of a message of this stream")
+    return match
 
 
 def message(data: str, id: str | None = None, event: str | None = None) -> str:
@@ -78,29 +102,41 @@ class Streams:
 
     async def _changes(self, live: Live, execution_id: str, look: Looking) -> AsyncIterator[str]:
         until = time.monotonic() + LIFE_S
+        changed = True
+
+        def is_over() -> bool:
+            return live.closing or time.monotonic() >= until
+
         with live.watch(execution_id) as watch:
-            while time.monotonic() < until:
+            while not is_over():
                 try:
-                    seen = await look()
+                    seen = await look(changed)
                 except (DatabaseAway, BlobsUnavailable):
+                    yield ": a part of ours is away\n\n"
                     await asyncio.sleep(RETRY_S)
-                    seen = Look(": a part of ours is away\n\n", "again")
+                    continue
                 if seen.text:
                     yield seen.text
-                if seen.then == "end":
-                    return
-                while seen.then == "wait" and not await watch.wait(self._heartbeat_s):
-                    if live.closing or time.monotonic() >= until:
+                match seen.then:
+                    case "end":
                         return
-                    yield ": waiting\n\n"
-                if live.closing:
-                    return
+                    case "again":
+                        changed = False
+                    case "poll":
+                        changed = await watch.wait(POLL_S)
+                        if not changed:
+                            yield COMMENT
+                    case "wait":
+                        while not (changed := await watch.wait(self._heartbeat_s)):
+                            if is_over():
+                                return
+                            yield COMMENT
 
 
 class EventStream(StreamingResponse):
-    """`text/event-stream` that no proxy should hold back."""
+    """A stream that no proxy should hold back."""
 
-    media_type = "text/event-stream"
+    media_type = MEDIA_TYPE
 
     def __init__(self, chunks: AsyncIterator[str]) -> None:
         super().__init__(chunks, headers={"X-Accel-Buffering": "no"})

@@ -9,14 +9,13 @@ from services.api import executions, openapi
 from services.api.executions import Execution
 from services.api.keys import Caller
 from services.api.parts import AnyParts, Parts, Viewer
-from services.api.problems import invalid, not_found
-from services.api.streams import Look, message
+from services.api.problems import not_found
+from services.api.streams import Look, last_event_id, message, wants_stream
 from services.contracts.ids import EXECUTION_ID
 from services.contracts.status import Status
 
 EVENTS_MAX = 1000
-STREAM = "text/event-stream"
-_LAST = re.compile(r"[0-9]{1,18}", re.ASCII)
+_SEQUENCE = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=openapi.PROBLEMS)
 Id = Annotated[str, Path(description="40 hex digits, as answered to the submit")]
@@ -30,7 +29,7 @@ Rows = list[tuple[int, str]]
         200: openapi.json_or_stream("EventPage", "in order of sequence"),
         204: {"description": "a stream was asked for, the execution has ended, and nothing is new"},
     },
-    openapi_extra=openapi.LAST_EVENT_ID,
+    openapi_extra=openapi.last_event_id("^[0-9]{1,18}$"),
 )
 async def events(
     request: Request,
@@ -58,24 +57,9 @@ async def events(
     return Response(body, media_type="application/json")
 
 
-def wants_stream(request: Request) -> bool:
-    """Whether the caller asks for Server-Sent Events."""
-    accepted = ",".join(request.headers.getlist("accept"))
-    return any(part.partition(";")[0].strip().lower() == STREAM for part in accepted.split(","))
-
-
-def last_event_id(request: Request, otherwise: int) -> int:
-    """The header that a client sends when it comes back. Raises Problem."""
-    text = request.headers.get("last-event-id")
-    if text is None:
-        return otherwise
-    if not _LAST.fullmatch(text):
-        raise invalid("Last-Event-ID", "expected the id of a message of this stream: a number")
-    return int(text)
-
-
 async def _stream(request: Request, id: str, caller: Caller, parts: Parts, after: int) -> Response:
-    last = last_event_id(request, after)
+    known = last_event_id(request, _SEQUENCE)
+    last = int(known[0]) if known else after
     found = await _read(parts, caller, id, last, 1)
     if found is None:
         raise not_found()
@@ -83,7 +67,7 @@ async def _stream(request: Request, id: str, caller: Caller, parts: Parts, after
     if Status(row.status).terminal and not rows:
         return Response(status_code=204)  # an EventSource comes back until it hears this
 
-    async def look() -> Look:
+    async def look(_: bool) -> Look:
         nonlocal last
         seen = await _read(parts, caller, id, last, EVENTS_MAX)
         if seen is None:  # removed meanwhile

@@ -12,6 +12,7 @@ OPERATIONS = {
     "getDataset",
     "getExecution",
     "getFile",
+    "getStepLog",
     "headFile",
     "listDatasets",
     "listExecutionEvents",
