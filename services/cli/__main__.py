@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import config, context, dlq, doctor, events, job, topics
+from services.cli import config, context, decrypt, dlq, doctor, events, job, topics
 from services.cli.dev import command as dev
 from services.cli.failure import Exit, Failed
 from services.cli.targets import Choice
@@ -24,6 +24,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(job.app, name="job")
 app.add_typer(events.app, name="events")
 app.add_typer(dlq.app, name="dlq")
+app.command("decrypt")(decrypt.decrypt)
 app.add_typer(context.app, name="context")
 app.add_typer(config.app, name="config")
 app.add_typer(topics.app, name="topics")
