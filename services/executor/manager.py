@@ -292,10 +292,13 @@ class Manager(Handler[State]):
             value = self._codec.encode(event)
             chain = ids.chain(chain, value)
             out.append(envelope.event(event, value, chain))
-        asked: tuple[Command, ...] = (*story.requests, *story.controls, *story.reruns)
-        out.extend(self._outgoing(record) for record in asked)
+        for order in story.requests:
+            out.append(self._outgoing(order))
+        for more in (*story.controls, *story.reruns):
+            out.append(self._outgoing(more))
+        out.extend(letters)
         state = story.chained(chain)
-        return Change(state, due_at=decide.next_instant(state), out=(*out, *letters))
+        return Change(state, due_at=decide.next_instant(state), out=tuple(out))
 
     def _outgoing(self, record: Command) -> Outgoing:
         return envelope.command(record, self._codec.encode(record))

@@ -78,7 +78,10 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
     def index_of(self, name: str) -> int:
         """The place of the step with this name."""
-        return next(index for index, step in enumerate(self.steps) if step.plan.name == name)
+        for index, step in enumerate(self.steps):
+            if step.plan.name == name:
+                return index
+        raise KeyError(name)
 
     def current_step(self, attempt_id: str) -> int | None:
         """The step whose current attempt has this id; none once the execution has ended."""
