@@ -6,13 +6,14 @@ from services.api import openapi, problems
 from services.api.middleware import Observed
 from services.api.parts import Parts
 from services.api.pool import DatabaseAway
-from services.api.problems import render, unavailable
+from services.api.problems import answer, unavailable
 from services.api.routes import (
     commands,
     datasets,
     description,
     events,
     executions,
+    exhaust,
     files,
     health,
     logs,
@@ -36,7 +37,7 @@ def create(parts: Parts) -> FastAPI:
     app.state.parts = parts
     problems.install(app)
     app.add_exception_handler(DatabaseAway, _on_database_away)
-    for module in (health, description, datasets, submit, executions, events, logs, commands, files):
+    for module in (health, description, datasets, submit, executions, events, logs, commands, exhaust, files):
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)
     openapi.install(app)
@@ -44,5 +45,5 @@ def create(parts: Parts) -> FastAPI:
     return app
 
 
-async def _on_database_away(_: Request, error: Exception) -> Response:
-    return render(unavailable(f"{error}; nothing that was accepted is lost"))
+async def _on_database_away(request: Request, error: Exception) -> Response:
+    return answer(request, unavailable(f"{error}; nothing that was accepted is lost"))

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from services.api import openapi_exhaust
 from services.api.core.submission import FIELDS, OnDuplicate
 from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from services.contracts.callbacks import METHODS
@@ -182,6 +183,7 @@ SCHEMAS: Mapping[str, Schema] = {
         ("type", "title", "status", "detail"),
     ),
     "Submission": _SUBMISSION,
+    **openapi_exhaust.SCHEMAS,
 }
 
 Responses = dict[int | str, dict[str, Any]]

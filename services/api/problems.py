@@ -1,4 +1,4 @@
-"""Errors of /v1 as RFC 9457 `application/problem+json`, and the only place that writes them.
+"""Errors as RFC 9457 `application/problem+json`, on S1's paths in its envelope; only here are they written.
 
 `type` is `urn:millstream:problem:<word>`; `errors` lists every fault with the path of the field as the
 caller wrote it. A problem never repeats a header value, a secret or a body.
@@ -13,10 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from services.api.core import exhaust
 from services.contracts.errors import FieldError
 from services.jobs.fields import shown
 from services.jobs.refused import Refused
-from services.runtime import telemetry
+from services.runtime import entropy, telemetry
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:millstream:problem:"
@@ -99,24 +100,44 @@ def render(problem: Problem) -> Response:
     return Response(msgspec.json.encode(body), status, problem.headers, MEDIA_TYPE)
 
 
-async def _on_problem(_: Request, error: Exception) -> Response:
+def envelope_name(request: Request) -> str | None:
+    """Which of S1's envelopes answers here: submit, info, list or search; None outside of its paths."""
+    path = request.url.path.removeprefix("/data/v3")
+    if not path.startswith("/job/request"):
+        return None
+    word = path.removeprefix("/job/request/").partition("/")[0]
+    return word if word in ("submit", "list", "search") else "info"
+
+
+def answer(request: Request, problem: Problem) -> Response:
+    """The response in the form of the path: a problem, or S1's envelope."""
+    name = envelope_name(request)
+    if name is None:
+        return render(problem)
+    resmsgid = getattr(request.state, "msgid", None) or entropy.fresh_uuid()
+    now = request.app.state.parts.clock.now()
+    body = exhaust.failure(name, resmsgid, now, problem.status, problem.kind, str(problem), problem.errors)
+    return Response(msgspec.json.encode(body), problem.status, problem.headers, "application/json")
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return render(error)
+    return answer(request, error)
 
 
-async def _on_refused(_: Request, error: Exception) -> Response:
+async def _on_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return render(refused(error.errors))
+    return answer(request, refused(error.errors))
 
 
-async def _on_validation(_: Request, error: Exception) -> Response:
+async def _on_validation(request: Request, error: Exception) -> Response:
     """FastAPI's own checks: query and path parameters."""
     assert isinstance(error, RequestValidationError)
     faults = [
         FieldError(_pointer(fault["loc"]), f"{fault['msg']}; found {shown(fault['input'])}")
         for fault in error.errors()
     ]
-    return render(refused(faults))
+    return answer(request, refused(faults))
 
 
 def _pointer(place: Sequence[str | int]) -> str:
@@ -133,13 +154,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
         routes = [route for route in request.app.routes if isinstance(route, Route)]
         found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
         allowed = ", ".join(sorted({method for route in found for method in route.methods or ()}))
-        return render(Problem("method-not-allowed", f"expected {allowed}", headers={"Allow": allowed}))
-    return render(not_found())
+        problem = Problem("method-not-allowed", f"expected {allowed}", headers={"Allow": allowed})
+        return answer(request, problem)
+    return answer(request, not_found())
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
     log.error("request_crashed", method=request.method, error=type(error).__name__)
-    return render(Problem("internal-error", "this is our fault; the log has the details"))
+    return answer(request, Problem("internal-error", "this is our fault; the log has the details"))
 
 
 def install(app: FastAPI) -> None:

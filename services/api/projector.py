@@ -153,6 +153,8 @@ def _event_rows(event: Event) -> tuple[Row, ...]:
                 "channel": _short(request.requested_channel),
             }
             return (seen, Row("request", {"execution_id": event.execution_id, **asked}))
+        case events.StepCompleted(output={"batch_filters": found}):
+            return (seen, Row("batches", {"execution_id": event.execution_id, "body": json.dumps(found)}))
         case events.FilePublished(file=file):
             place = {"execution_id": event.execution_id, "tenant": event.tenant}
             return (
@@ -176,6 +178,8 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
     if found := by_kind.get("file"):
         execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
         cursor.execute(_DOWNLOADS, (list({values["execution_id"] for values in found}),))
+    if found := by_kind.get("batches"):
+        execute_values(cursor, _BATCHES, found, "(%(execution_id)s, %(body)s)", page_size=500)
     if found := by_kind.get("request"):
         execute_values(cursor, _REQUESTS, found, "(%(execution_id)s, %(body)s, %(channel)s)", page_size=500)
     for values in by_kind.get("parked", ()):
@@ -225,6 +229,10 @@ _DOWNLOADS = """
           FROM api.file WHERE execution_id = ANY(%s) AND name <> 'manifest.json'
           GROUP BY execution_id) AS file
     WHERE request.execution_id = file.execution_id
+"""
+_BATCHES = """
+    UPDATE api.job_request AS request SET batch_filters = found.body::json
+    FROM (VALUES %s) AS found (execution_id, body) WHERE request.execution_id = found.execution_id
 """
 # Requests through api are known since they were submitted; those of other services only from here.
 _REQUESTS = """

@@ -7,6 +7,7 @@ at start and every 10 s and advanced by the monotonic clock: the clocks of worke
 import random
 import secrets
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -57,6 +58,11 @@ def token(bytes_: int = 32) -> bytes:
 def fresh_id() -> str:
     """A random 40-hex id, of the same shape as derived execution ids."""
     return secrets.token_hex(20)
+
+
+def fresh_uuid() -> str:
+    """A random UUID, for messages."""
+    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
 
 
 def jitter() -> float:

@@ -44,7 +44,7 @@ def parse_json(raw: bytes) -> Any:
     except msgspec.ValidationError as error:
         raise Malformed(f"a number is out of range ({error}); numbers are 64-bit") from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise Malformed(f"the body is not JSON: {error}") from None
+        raise Malformed(f"the body is not JSON: {_fault_of(raw, error)}") from None
     # The decoder keeps the last of doubled keys. Counting keys in the text is cheap; naming one is not.
     keys = sum(1 for match in _STRING.finditer(raw) if match[1])
     if keys != _check(value):
@@ -68,6 +68,17 @@ def parse_yaml(raw: bytes) -> Any:
         raise Malformed(f"the body is not YAML: {type(error).__name__}") from None
     _check(builder.value)
     return builder.value
+
+
+def _fault_of(raw: bytes, error: Exception) -> str:
+    """The fault with its line and column, which the quick decoder does not count."""
+    try:
+        json.loads(raw)
+    except json.JSONDecodeError as found:
+        return f"{found.msg} (line {found.lineno}, column {found.colno})"
+    except (RecursionError, ValueError):
+        pass
+    return str(error)
 
 
 def _refuse_encoding(raw: bytes) -> None:

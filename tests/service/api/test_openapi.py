@@ -17,13 +17,17 @@ OPERATIONS = {
     "listDatasets",
     "listExecutionEvents",
     "listExecutions",
+    "listJobRequests",
     "live",
     "metrics",
     "putDataset",
+    "readJobRequest",
     "ready",
     "rerunExecution",
     "revokeLinks",
+    "searchJobRequests",
     "submitExecution",
+    "submitJobRequest",
 }
 DOCUMENT = app.create(cast(Parts, None)).openapi()
 

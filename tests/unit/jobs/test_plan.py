@@ -36,8 +36,8 @@ DATASET: Mapping[str, Any] = {
 OPEN = {**DATASET, "batch": {"column": "carrier"}}
 WHOLE = {key: value for key, value in DATASET.items() if key not in ("batch", "time_column", "filters")}
 HINT = "(GET /v1/datasets/things-report)"
-PARAMS = "batches, columns, filters, format, batchFilters, contentFilters, reportPath"
-PARAMS = "batches, columns, filters, format, batchFilters, contentFilters, reportPath"
+PARAM_NAMES = "batches, columns, filters, format, batchFilters, contentFilters, reportPath"
+PARAM_NAMES = "batches, columns, filters, format, batchFilters, contentFilters, reportPath"
 KNOWN = "carrier, flight, price, speed, late, day, at, hidden"
 
 
@@ -181,12 +181,12 @@ BAD: dict[str, tuple[Mapping[str, Any], dict[str, Any], list[str]]] = {
     "unknown field": (
         DATASET,
         {"filter": []},
-        [f"params.filter: unknown field; known: {PARAMS}"],
+        [f"params.filter: unknown field; known: {PARAM_NAMES}"],
     ),
     "params no object": (
         DATASET,
         {"": 1},
-        [f"params.: unknown field; known: {PARAMS}"],
+        [f"params.: unknown field; known: {PARAM_NAMES}"],
     ),
     "filter on a column that is not opened": (
         DATASET,
