@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -13,7 +14,7 @@ from confluent_kafka import KafkaException
 from services.cli.dev.folder import Folder, free_port
 from services.cli.dev.parts import PORTS
 from services.runtime import entropy
-from tests import waiting
+from tests import canary, waiting
 from tests.faults.harness import checks, files, parcels
 from tests.faults.harness.history import History, Secrets
 from tests.faults.harness.receiver import Receiver
@@ -55,6 +56,18 @@ class World:
         """The source table and its dataset."""
         parcels.load(self.system.state["source_url"], rows)
         self.system.put_dataset(parcels.DATASET_ID, parcels.DATASET)
+
+    def leaks(self, *folders: Path) -> list[str]:
+        """Where a secret of the history was found; `folders` hold `kafka` and `postgres` of their own."""
+        assert any(call.canary == self.history.secrets.canary for call in self.receiver.calls)
+        secrets, state, key = self.history.secrets, self.system.state, self.system.address()[1]
+        places = [
+            [("output of dev", "".join(self.system.outputs).encode())],
+            canary.places(state, key, self.history.accepted()),
+            *(canary.on_disk(folder) for folder in (Path(state["data_folder"]), *folders)),
+        ]
+        named = (secrets.canary, secrets.signing, secrets.signing.removeprefix("whsec_"))
+        return canary.search(named, chain.from_iterable(places))
 
     @staticmethod
     def wait(seconds: float) -> None:

@@ -3,7 +3,7 @@
 import base64
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,26 @@ import httpx
 from confluent_kafka.admin import AdminClient
 
 from services.cli.dev import postgres
-from tests.faults.harness.history import History
-from tests.faults.harness.system import System
 from tests.faults.harness.topic import Reader
 
+Place = tuple[str, bytes]
 
-def search(system: System, history: History, *folders: Path) -> list[str]:
-    """Where a secret was found, in clear, in hex (bytea in a dump) or in base64.
 
-    `folders` hold `kafka` and `postgres` where those are not in the data folder.
-    """
-    needles = [
-        form
-        for secret in (history.secrets.canary, history.secrets.signing, history.secrets.signing[6:])
-        for form in _forms(secret.encode())
-    ]
-    found = []
-    for place, text in _places(system, history, folders):
-        found += [f"{place} holds a secret" for needle in needles if needle in text]
-    return sorted({*found})
+def search(secrets: Iterable[str], places: Iterable[Place]) -> list[str]:
+    """Where a secret was found, in clear, in hex (bytea in a dump) or in base64."""
+    needles = [form for secret in secrets for form in _forms(secret.encode())]
+    return sorted({place for place, text in places for needle in needles if needle in text})
+
+
+def places(state: Mapping[str, Any], key: str, executions: Iterable[str]) -> Iterator[Place]:
+    """Everything that a running `millstream dev` says; `state` is its state.json, `key` an API key."""
+    for path in Path(state["log_folder"]).iterdir():
+        yield f"log {path.name}", path.read_bytes()
+    yield from _topics(state["kafka_bootstrap"])
+    yield "dump of the database", _dump(state["database_url"])
+    for path in (Path(state["data_folder"]) / "executor_logs").rglob("*.log"):
+        yield f"step log {path.name}", path.read_bytes()
+    yield from _answers(state["api_url"], key, executions)
 
 
 def _forms(secret: bytes) -> tuple[bytes, ...]:
@@ -38,19 +39,7 @@ def _forms(secret: bytes) -> tuple[bytes, ...]:
     return (secret, secret.hex().encode(), *shifted)
 
 
-def _places(system: System, history: History, folders: tuple[Path, ...]) -> Iterator[tuple[str, bytes]]:
-    state = system.state
-    yield "output of dev", "".join(system.outputs).encode()
-    for path in Path(state["log_folder"]).iterdir():
-        yield f"log {path.name}", path.read_bytes()
-    yield from _topics(state["kafka_bootstrap"])
-    yield "dump of the database", _dump(state["database_url"])
-    for folder in (Path(state["data_folder"]), *folders):
-        yield from _raw(folder)
-    yield from _answers(system, history)
-
-
-def _topics(bootstrap: str) -> Iterator[tuple[str, bytes]]:
+def _topics(bootstrap: str) -> Iterator[Place]:
     names = list(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=30).topics)
     assert any(name.endswith(".dlq") for name in names)
     for name in names:
@@ -67,8 +56,8 @@ def _dump(url: str) -> bytes:
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
-def _raw(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """The bytes on disk: tables, write-ahead log, segments of the broker, files."""
+def on_disk(folder: Path) -> Iterator[Place]:
+    """The bytes below a data folder: tables, write-ahead log, segments of the broker, files."""
     for part in ("postgres", "kafka", "blobs"):
         for place, _, names in os.walk(folder / part):
             for name in names:
@@ -78,12 +67,16 @@ def _raw(folder: Path) -> Iterator[tuple[str, bytes]]:
                     continue
 
 
-def _answers(system: System, history: History) -> Iterator[tuple[str, bytes]]:
-    url, key = system.address()
+def _answers(url: str, key: str, executions: Iterable[str]) -> Iterator[Place]:
     with httpx.Client(
         base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False
     ) as client:
-        for id in history.accepted():
-            yield f"GET {id}", client.get(f"/v1/executions/{id}").content
+        for id in executions:
+            answer = client.get(f"/v1/executions/{id}")
+            yield f"GET {id}", answer.content
             yield f"GET {id}/events", client.get(f"/v1/executions/{id}/events").content
-        yield "GET /v1/executions", client.get("/v1/executions").content
+            for step in answer.json().get("steps", ()):
+                path = f"/v1/executions/{id}/steps/{step['name']}/log"
+                yield f"GET {path}", client.get(path).content
+        for path in ("/v1/executions", "/v1/datasets", "/metrics", "/openapi.json"):
+            yield f"GET {path}", client.get(path).content
