@@ -1,6 +1,5 @@
 """`python -m services.executor manager | worker | migrate`."""
 
-import gc
 import os
 import sys
 
@@ -35,8 +34,6 @@ def manage() -> int:
     telemetry.configure("executor-manager")
     crash.arm(chosen.crash)
     log.info("started", settings=settings.masked(chosen), inputs=INPUTS)
-    # States live long and hold no cycles; the default walks over each batch's objects hundreds of times.
-    gc.set_threshold(100_000, 20, 100)
     stop = signals.install()
     loop = run.processor(Manager(codec()), chosen.kafka, chosen.database, outputs=OUTPUTS)
     health = HealthServer(chosen.health.host, chosen.health.port, loop.live, loop.ready)
