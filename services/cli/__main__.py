@@ -19,15 +19,15 @@ app = typer.Typer(
     help="Run, use and look after Millstream.",
     epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or interrupted, 4 no valid API key.",
 )
-app.command("dev")(dev.dev)
-app.command("doctor")(doctor.doctor)
-app.add_typer(job.app, name="job")
-app.add_typer(events.app, name="events")
-app.add_typer(dlq.app, name="dlq")
-app.command("decrypt")(decrypt.decrypt)
-app.add_typer(context.app, name="context")
-app.add_typer(config.app, name="config")
-app.add_typer(topics.app, name="topics")
+app.command("dev", rich_help_panel="Run on this machine")(dev.dev)
+app.command("doctor", rich_help_panel="Run on this machine")(doctor.doctor)
+app.add_typer(job.app, name="job", rich_help_panel="Use")
+app.add_typer(events.app, name="events", rich_help_panel="Look after")
+app.add_typer(dlq.app, name="dlq", rich_help_panel="Look after")
+app.command("decrypt", rich_help_panel="Look after")(decrypt.decrypt)
+app.add_typer(context.app, name="context", rich_help_panel="Set up")
+app.add_typer(config.app, name="config", rich_help_panel="Set up")
+app.add_typer(topics.app, name="topics", rich_help_panel="Look after")
 
 
 @app.callback()

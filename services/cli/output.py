@@ -33,11 +33,16 @@ def note(text: str) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as their widest cell; nothing is cut."""
-    cells = [list(headings), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
-    for row in cells:
-        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
+    """Columns as wide as their widest cell, numbers to the right; nothing is cut."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    columns = list(zip(*cells, strict=True)) if cells else [()] * len(headings)
+    widths = [max(map(len, (heading, *column))) for heading, column in zip(headings, columns, strict=True)]
+    numeric = [all(text.replace(",", "").isdigit() for text in column) for column in columns]
+    for row in [list(headings), *cells]:
+        line = "  ".join(
+            text.rjust(width) if is_numeric else text.ljust(width)
+            for text, width, is_numeric in zip(row, widths, numeric, strict=True)
+        )
         typer.echo(line.rstrip())
 
 

@@ -1,6 +1,5 @@
 """`millstream topics`: create the declared topics, and refuse a broker whose topics differ."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,25 +11,18 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
-from pydantic import BaseModel, ConfigDict
 
+from services.cli import targets
+from services.cli.failure import Failed
 from services.contracts import topics as contract
 from services.contracts.topics import Topic
 from services.runtime import kafka
-from services.runtime.settings import Kafka, SettingsError, load
 
 DECLARATION = Path(__file__).parents[2] / "schemas" / "topics.yaml"
 TIMEOUT_S = 30.0
 POLL_S = 0.05
 
 app = typer.Typer(no_args_is_help=True, help="Create and verify the Kafka topics of schemas/topics.yaml.")
-
-
-class Settings(BaseModel):
-    """What this command needs."""
-
-    model_config = ConfigDict(frozen=True)
-    kafka: Kafka
 
 
 def declared() -> tuple[Topic, ...]:
@@ -114,27 +106,17 @@ def apply_to(admin: AdminClient) -> tuple[list[str], list[str]]:
     return created, differences(admin, topics)
 
 
-def _admin() -> AdminClient:
-    try:
-        settings = load(Settings, os.environ)
-    except SettingsError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    return kafka.admin(settings.kafka, "millstream-topics")
-
-
 @contextmanager
-def _broker() -> Iterator[AdminClient]:
+def _broker(context: typer.Context) -> Iterator[AdminClient]:
     """An admin client; a broker that does not answer is one line and exit code 1."""
-    admin = _admin()
+    settings = targets.chosen(context).broker()
     try:
-        yield admin
+        yield kafka.admin(settings, "millstream-topics")
     except (KafkaException, TimeoutError) as error:
         found = str(error) or "no answer"
-        typer.echo(
-            f"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS: expected a broker that answers, found {found}", err=True
-        )
-        raise typer.Exit(1) from None
+        raise Failed(
+            f"Kafka at {settings.bootstrap_servers}: expected a broker that answers, found {found}"
+        ) from None
 
 
 def _finish(different: Sequence[str]) -> None:
@@ -146,9 +128,9 @@ def _finish(different: Sequence[str]) -> None:
 
 
 @app.command()
-def apply() -> None:
+def apply(context: typer.Context) -> None:
     """Create the topics that are missing and verify the others."""
-    with _broker() as admin:
+    with _broker(context) as admin:
         created, different = apply_to(admin)
     for name in created:
         typer.echo(f"created {name}")
@@ -156,8 +138,8 @@ def apply() -> None:
 
 
 @app.command()
-def verify() -> None:
+def verify(context: typer.Context) -> None:
     """Verify every topic; change nothing."""
-    with _broker() as admin:
+    with _broker(context) as admin:
         different = differences(admin, declared())
     _finish(different)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from services.cli import output
@@ -28,19 +29,18 @@ def follow(api: Api, execution_id: str, after: int = 0) -> Iterator[Event]:
 
 
 def watch(events: Iterable[Event]) -> None:
-    """Show events until they end; the moving line goes to stderr and leaves nothing behind."""
+    """Show events until they end; the moving line leaves nothing behind."""
     if not sys.stdout.isatty():
         for event in events:
             typer.echo(line(event))
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(highlight=False), transient=True) as progress:
         task = progress.add_task("waiting")
         for event in events:
-            progress.update(task, description=_doing(event))
+            progress.update(task, description=escape(_doing(event)))
             if event["type"] not in FREQUENT:
-                progress.console.file.flush()
-                typer.echo("\r\x1b[2K" + line(event))
+                progress.console.print(line(event), markup=False, soft_wrap=True)
 
 
 def silently(events: Iterable[Event]) -> None:
@@ -49,7 +49,7 @@ def silently(events: Iterable[Event]) -> None:
     with console.status("waiting") if console.is_terminal else nullcontext() as status:
         for event in events:
             if status is not None:
-                status.update(_doing(event))
+                status.update(escape(_doing(event)))
 
 
 def line(event: Event) -> str:
