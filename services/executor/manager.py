@@ -294,7 +294,8 @@ class Manager(Handler[State]):
             out.append(envelope.event(event, value, chain))
         for order in story.requests:
             out.append(self._outgoing(order))
-        for more in (*story.controls, *story.reruns):
+        rare: tuple[Command, ...] = (*story.controls, *story.reruns)
+        for more in rare:
             out.append(self._outgoing(more))
         out.extend(letters)
         state = story.chained(chain)
