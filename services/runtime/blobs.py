@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -218,11 +218,22 @@ class _FolderWriter:
             descriptor, name = tempfile.mkstemp(dir=folder / _UNFINISHED)
         self._temporary = Path(name)
         self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=CHUNK_BYTES)
+        self._written = self._advised = 0
         fcntl.flock(self._file, fcntl.LOCK_EX)  # gone with the process, however it ends
 
     def write(self, data: bytes) -> int:
         with _told(self._target.name):
+            self._written += len(data)
+            if self._written - self._advised >= PART_BYTES:
+                self._begin_writeback()
             return self._file.write(data)
+
+    def _begin_writeback(self) -> None:
+        """Let the disk work while the rest is made; otherwise `finish` would wait for all of it."""
+        with suppress(AttributeError):  # Linux: other systems begin by themselves
+            length = self._written - self._advised
+            os.posix_fadvise(self._file.fileno(), self._advised, length, os.POSIX_FADV_DONTNEED)
+        self._advised = self._written
 
     def finish(self) -> None:
         with _told(self._target.name):
