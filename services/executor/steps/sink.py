@@ -23,7 +23,7 @@ def rows(writer: SealedWriter, before_chunk: Callable[[], None]) -> Iterator[Bin
     raised here.
     """
     read_end, write_end = os.pipe()
-    # A system that allows less, or has no such call, only lets the two threads wait for each other more often.
+    # A system that allows less, or has no such call, only lets the two threads wait more often.
     with suppress(OSError, AttributeError):
         fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
     pump = _Pump(os.fdopen(read_end, "rb", buffering=0), writer, before_chunk)
