@@ -29,6 +29,9 @@ class Piece:
 
 def known(cursor: Any, row: Execution, step: str) -> Known | None:
     """What the tables know of a step's takes; None: the execution has no such step."""
+    has_ended = Status(row.status).terminal
+    if not row.steps and not has_ended:  # the manager has not planned it yet
+        return Known((), over=False)
     statuses = [StepStatus(found["status"]) for found in row.steps if found["name"] == step]
     if not statuses:
         return None
@@ -45,7 +48,7 @@ def known(cursor: Any, row: Execution, step: str) -> Known | None:
         for attempt, take_id in cursor.fetchall()
     )
     # A worker ships its last part before it says how the step ended.
-    return Known(folders, statuses[0].terminal or Status(row.status).terminal)
+    return Known(folders, statuses[0].terminal or has_ended)
 
 
 class Tail:

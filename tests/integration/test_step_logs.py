@@ -150,6 +150,19 @@ def test_a_long_log_comes_whole(api: Api, client: httpx.Client, id: str) -> None
         assert "".join(message.data for message in said(answer)).encode() == text[len(found[0].data) :]
 
 
+def test_a_tail_may_begin_before_the_steps_are_known(api: Api, client: httpx.Client) -> None:
+    id = client.post("/v1/executions", json={"jobType": "noop"}).json()["execution_id"]
+    with (
+        stream(client, f"/v1/executions/{id}/steps/noop/log") as answer,
+        stream(client, f"/v1/executions/{id}/steps/other/log") as other,
+    ):
+        assert (answer.status_code, other.status_code) == (200, 200)
+        put(api.parts.blobs, folder(id, 1, "t1"), 1, b"one\n")
+        api.project([accepted(id), running(id, 2, 1), *completed(id, 3, 1)])
+        assert [message.data for message in said(answer)] == ["one\n", ""]
+        assert [*said(other)] == []
+
+
 def test_a_line_without_an_end_does_not_block() -> None:
     store, place = blobs.in_memory(), folder("a" * 40, 1, "t")
     put(store, place, 1, b"x" * (steplogs.AT_ONCE_BYTES + 5))
