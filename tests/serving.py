@@ -26,7 +26,7 @@ from services.api.pool import Pool
 from services.api.streams import Streams
 from services.contracts import commands, envelope, events, ids
 from services.contracts.events import Event, ExecutionAccepted, Facts, PlannedStep
-from services.runtime import blobs, migrations, schemas
+from services.runtime import blobs, migrations, outbox, schemas
 from services.runtime.container import Files
 from services.runtime.entropy import Clock, LocalClock
 from services.runtime.processor.types import Input, Routed
@@ -92,8 +92,13 @@ class Api:
 
     def outgoing(self, topic: str) -> list[Any]:
         """The decoded records of a topic in the outbox, oldest first."""
-        found = self.rows("SELECT value FROM api.outbox WHERE topic = %s ORDER BY id", topic)
-        return [schemas.codec().decode(topic, bytes(value)) for (value,) in found]
+        found = self.rows("SELECT value, packed FROM api.outbox WHERE topic = %s ORDER BY id", topic)
+        values = [
+            value
+            for row, packed in found
+            for value in ([v for _, v, _ in outbox.unpack(bytes(row))] if packed else [bytes(row)])
+        ]
+        return [schemas.codec().decode(topic, value) for value in values]
 
     def project(self, story: Iterable[Event]) -> None:
         """Fold events into the read tables, one transaction each, keeping states as the loop does."""
@@ -214,7 +219,7 @@ def serving(
         degraded=lambda: (),
         streams=streams or Streams(),
     )
-    config = uvicorn.Config(app.create(parts), port=0, log_config=None, lifespan="off", access_log=False)
+    config = uvicorn.Config(app.served(parts), port=0, log_config=None, lifespan="off", access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     intake.start()

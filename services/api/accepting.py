@@ -1,18 +1,17 @@
 """What every submit does once its body is read, whatever its surface: check, commit, know it again."""
 
-import asyncio
-import json
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from services.api import definitions, executions, idempotency
 from services.api.core import exhaust
 from services.api.definitions import Name
-from services.api.intake import WITHIN_S, Overloaded, Stored, Submit
+from services.api.intake import Overloaded, Stored, Submit
 from services.api.intake import Refused as Unstorable
 from services.api.keys import Caller
 from services.api.parts import Parts
-from services.api.pool import DatabaseAway
 from services.api.problems import Problem, unavailable
 from services.contracts import envelope
 from services.contracts.commands import Definition, JobRequested
@@ -58,7 +57,7 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
         dataset_id=definition.id if definition else None,
         dataset_revision=definition.revision if definition else None,
         body_hash=body_hash,
-        request_data=json.dumps(exhaust.request_data(record)),
+        request_data=msgspec.json.encode(exhaust.request_data(record)).decode(),
         requested_channel=record.requested_channel,
         submitted_at=record.requested_at,
         record=envelope.command(record, value),
@@ -68,11 +67,9 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
 async def store(parts: Parts, asked: Submit) -> Stored:
     """Commit it, or find what the id holds. Raises Problem, DatabaseAway."""
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(parts.intake.submit(asked)), WITHIN_S)
+        return await parts.intake.submit(asked)
     except Overloaded:
         raise unavailable("too many requests are waiting to be stored") from None
-    except TimeoutError:
-        raise DatabaseAway("the database does not answer") from None
     except Unstorable as error:
         raise Problem("invalid-request", str(error)) from None
 

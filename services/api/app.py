@@ -1,12 +1,15 @@
 """The application: routes, errors, headers. It holds no state of its own."""
 
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from starlette.types import ASGIApp
 
 from services.api import openapi, problems
 from services.api.middleware import Observed
 from services.api.parts import Parts
 from services.api.pool import DatabaseAway
-from services.api.problems import answer, unavailable
+from services.api.problems import answer, away
+from services.api.quick import QuickSubmit
 from services.api.routes import (
     commands,
     datasets,
@@ -41,9 +44,15 @@ def create(parts: Parts) -> FastAPI:
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)
     openapi.install(app)
-    app.add_middleware(Observed)
     return app
 
 
+def served(parts: Parts) -> ASGIApp:
+    """What the server runs: the application, what is quicker without it, and what every request gets."""
+    app = create(parts)
+    route = next(route for route in submit.router.routes if isinstance(route, APIRoute))
+    return Observed(QuickSubmit(app, parts, route))
+
+
 async def _on_database_away(request: Request, error: Exception) -> Response:
-    return answer(request, unavailable(f"{error}; nothing that was accepted is lost"))
+    return answer(request, away(error))

@@ -40,12 +40,15 @@ async def read(request: Request, bytes_max: int) -> bytes:
                     raise _too_large(bytes_max)
                 chunks.append(chunk)
     except TimeoutError:
-        raise Problem(
-            "body-timeout", f"expected the whole body within {WITHIN_S:g} s", headers=_CLOSE
-        ) from None
+        raise too_slow() from None
     except ClientDisconnect:
         raise Problem("malformed-body", "the body was cut off") from None
     return b"".join(chunks)
+
+
+def too_slow() -> Problem:
+    """A body that does not arrive."""
+    return Problem("body-timeout", f"expected the whole body within {WITHIN_S:g} s", headers=_CLOSE)
 
 
 async def read_json(request: Request, bytes_max: int) -> Any:

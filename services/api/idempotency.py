@@ -6,7 +6,7 @@ from fastapi import Request
 
 from services.api.problems import Problem, invalid
 
-_KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
+KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?", re.ASCII)
 
 
 def key_of(request: Request) -> str | None:
@@ -14,7 +14,7 @@ def key_of(request: Request) -> str | None:
     values = request.headers.getlist("idempotency-key")
     if not values:
         return None
-    if len(values) > 1 or not _KEY.fullmatch(values[0]):
+    if len(values) > 1 or not KEY.fullmatch(values[0]):
         raise invalid("Idempotency-Key", "expected one header of 1 to 255 printable ASCII characters")
     return values[0]
 

@@ -2,15 +2,20 @@
 
 A request row and its `job.requested` record are written in one transaction, so an accepted request survives
 the broker being down. Submitting the same id again stores nothing and returns what is stored.
+
+All records of a group are one row of the outbox. The statement is prepared, is its own transaction, and gets
+its columns as array literals: the driver's adaptation of single values cost more than the database's work.
 """
 
-import threading
+import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 import psycopg2
@@ -22,6 +27,7 @@ from services.runtime import crash, outbox, telemetry
 from services.runtime.database import Connection, Failure, classify, connect
 
 GROUP_MAX = 500
+GROUP_BYTES_MAX = 1 << 20
 WAITING_MAX = 5_000
 WITHIN_S = 5.0
 
@@ -70,56 +76,72 @@ class Refused(Exception):
     """The database cannot store this one request."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiting:
     submit: Submit
-    future: "Future[Stored]"
+    future: "asyncio.Future[Stored]"
     deadline: float
 
 
-class Intake:
-    """The committing thread. `on_commit` is called after each commit that added records."""
+_Outcome = tuple[_Waiting, Stored | Exception]
 
-    def __init__(self, database_url: str, on_commit: Any) -> None:
+
+class Intake:
+    """The committing thread. `on_commit` is called after each commit that added records.
+
+    `submit` belongs to one event loop; everything else may be called from any thread.
+    """
+
+    def __init__(self, database_url: str, on_commit: Callable[[], None]) -> None:
         self._url = database_url
         self._on_commit = on_commit
         self._connection: Connection | None = None
-        self._waiting: deque[_Waiting] = deque()
-        self._changed = threading.Condition()
+        self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._open: deque[_Waiting] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
         """Begin; the connection is made when first needed."""
         self._thread.start()
 
-    def submit(self, item: Submit) -> "Future[Stored]":
-        """Queue a request. The future ends with Stored, DatabaseAway or Refused. Raises Overloaded."""
-        future: Future[Stored] = Future()
-        with self._changed:
-            if self._closing or len(self._waiting) >= WAITING_MAX:
-                raise Overloaded
-            self._waiting.append(_Waiting(item, future, time.monotonic() + WITHIN_S))
-            self._changed.notify()
-        return future
+    def submit(self, item: Submit) -> "asyncio.Future[Stored]":
+        """Queue a request. The future ends with Stored, DatabaseAway or Refused, within WITHIN_S.
+
+        Raises Overloaded.
+        """
+        if self._closing or self._waiting.qsize() >= WAITING_MAX:
+            raise Overloaded
+        loop = self._loop = asyncio.get_running_loop()
+        waiting = _Waiting(item, loop.create_future(), time.monotonic() + WITHIN_S)
+        if not self._open:
+            loop.call_later(WITHIN_S, self._expire)
+        self._open.append(waiting)
+        self._waiting.put(waiting)
+        return waiting.future
 
     def close(self, timeout_s: float) -> None:
         """Commit what waits, refuse what comes, stop."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._closing = True
+        self._waiting.put(None)
         self._thread.join(timeout_s)
+
+    def _expire(self) -> None:
+        """One timer for all: the oldest comes first. Who is told to try again may be stored all the same."""
+        now = time.monotonic()
+        while self._open and (self._open[0].deadline <= now or self._open[0].future.done()):
+            waiting = self._open.popleft()
+            if not waiting.future.done():
+                waiting.future.set_exception(DatabaseAway("the database does not answer"))
+        if self._open:
+            asyncio.get_running_loop().call_later(self._open[0].deadline - now, self._expire)
 
     def _run(self) -> None:
         while group := self._next_group():
             now = time.monotonic()
             # The callers of the others were told to try again, or are gone.
-            wanted = [
-                item for item in group if item.future.set_running_or_notify_cancel() and item.deadline > now
-            ]
-            for item in group:
-                if item.deadline <= now and not item.future.cancelled():
-                    item.future.set_exception(DatabaseAway("the database is too slow"))
+            wanted = [item for item in group if item.deadline > now and not item.future.done()]
             if wanted:
                 GROUP.observe(len(wanted))
                 self._answer(wanted)
@@ -127,10 +149,17 @@ class Intake:
 
     def _next_group(self) -> list[_Waiting]:
         """The submits that came during the former commit; empty once closed."""
-        with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), GROUP_MAX))]
+        group: list[_Waiting] = []
+        size = 0
+        with contextlib.suppress(Empty):
+            while len(group) < GROUP_MAX and size < GROUP_BYTES_MAX:
+                item = self._waiting.get(block=not group)
+                if item is None:
+                    self._waiting.put(None)
+                    break
+                group.append(item)
+                size += len(item.submit.record.value or b"")
+        return group
 
     def _answer(self, group: Sequence[_Waiting]) -> None:
         try:
@@ -139,28 +168,40 @@ class Intake:
             self._fail(group, error)
             return
         except Exception as error:
-            for item in group:
-                item.future.set_exception(error)
+            self._tell((item, error) for item in group)
             raise
-        for item, answer in zip(group, stored, strict=True):
-            item.future.set_result(answer)
+        self._tell(zip(group, stored, strict=True))
+
+    def _tell(self, outcomes: Iterable[_Outcome]) -> None:
+        """Once for a whole group: waking the event loop costs a system call."""
+        assert self._loop is not None
+        with contextlib.suppress(RuntimeError):  # a loop that has ended: so have its callers
+            self._loop.call_soon_threadsafe(self._settle, list(outcomes))
+
+    def _settle(self, outcomes: Sequence[_Outcome]) -> None:
+        for item, outcome in outcomes:
+            if item.future.done():
+                continue
+            if isinstance(outcome, Exception):
+                item.future.set_exception(outcome)
+            else:
+                item.future.set_result(outcome)
+        while len(self._open) > 1 and self._open[0].future.done():  # the last one keeps the timer's place
+            self._open.popleft()
 
     def _fail(self, group: Sequence[_Waiting], error: psycopg2.Error) -> None:
         match classify(error):
             case Failure.BACKPRESSURE:
                 log.warning("submit_database_away", count=len(group), error=type(error).__name__)
-                away = DatabaseAway("the database is away")
-                for item in group:
-                    item.future.set_exception(away)
+                self._tell((item, DatabaseAway("the database is away")) for item in group)
             case Failure.DATA if len(group) > 1:
                 for item in group:  # alone, each one shows whether it is the one
                     self._answer([item])
             case Failure.DATA:
                 log.error("submit_refused_by_database", sqlstate=error.pgcode)
-                group[0].future.set_exception(Refused("the database cannot store this request"))
+                self._tell([(group[0], Refused("the database cannot store this request"))])
             case Failure.OTHER:
-                for item in group:
-                    item.future.set_exception(error)
+                self._tell((item, error) for item in group)
                 raise error
 
     def _store(self, submits: Sequence[Submit]) -> list[Stored]:
@@ -180,16 +221,14 @@ class Intake:
 
     def _commit(self, connection: Connection, submits: Sequence[Submit]) -> list[Stored]:
         first = {submit.execution_id: submit for submit in reversed(submits)}
-        with connection, connection.cursor() as cursor:
-            cursor.execute(_INSERT, _arguments(list(first.values())))
+        crash.reach("api.submit.commit")
+        with connection.cursor() as cursor:
+            cursor.execute(_STORE, _arrays(list(first.values())))
             created = {row[0] for row in cursor.fetchall()}
-            known = _select(cursor, [id for id in first if id not in created])
+            crash.reach("api.submit.committed")
             if created:
-                outbox.announce(cursor, "api")
-            crash.reach("api.submit.commit")
-        if created:
-            self._on_commit()
-        crash.reach("api.submit.committed")
+                self._on_commit()
+            known = _select(cursor, [id for id in first if id not in created])
         return [
             Stored(submit.tenant, submit.body_hash, is_new=True)
             if id in created and first[id] is submit
@@ -203,6 +242,9 @@ class Intake:
             self._connection = connect(
                 self._url, "millstream-api-intake", statement_timeout_ms=STATEMENT_TIMEOUT_MS
             )
+            self._connection.autocommit = True
+            with self._connection.cursor() as cursor:
+                cursor.execute(_PREPARE)
         return self._connection
 
     def _drop(self) -> None:
@@ -211,46 +253,63 @@ class Intake:
             self._connection = None
 
 
-_INSERT = """
+_COLUMNS = (
+    "execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, body_hash,"
+    " request_data, requested_channel, submitted_at, record"
+)
+_TYPES = (
+    *("text", "text", "text", "text", "text", "text", "text", "bigint", "text"),
+    *("json", "text", "timestamptz", "bytea", "bytea"),
+)
+_PREPARE = f"""
+PREPARE store ({", ".join(f"{type}[]" for type in _TYPES)}) AS
 WITH asked AS (
-    SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[],
-                         %s::bigint[], %s::text[], %s::json[], %s::text[], %s::timestamptz[], %s::bytea[],
-                         %s::text[], %s::text[])
-        AS a(execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, body_hash,
-             request_data, requested_channel, submitted_at, record, topic, headers)),
+    SELECT * FROM unnest({", ".join(f"${number}" for number in range(1, len(_TYPES) + 1))})
+        AS a({_COLUMNS}, head)),
 stored AS (
-    INSERT INTO api.job_request (execution_id, tenant, principal, name, job_type, tag, dataset_id,
-                                 dataset_revision, body_hash, request_data, requested_channel,
-                                 submitted_at, record)
-    SELECT execution_id, tenant, principal, name, job_type, tag, dataset_id, dataset_revision, body_hash,
-           request_data, requested_channel, submitted_at, record FROM asked
+    INSERT INTO api.job_request ({_COLUMNS}) SELECT {_COLUMNS} FROM asked
     ON CONFLICT DO NOTHING RETURNING execution_id),
 queued AS (
-    INSERT INTO api.outbox (topic, key, value, headers)
-    SELECT topic, convert_to(execution_id, 'UTF8'), record, headers
-    FROM asked JOIN stored USING (execution_id))
+    INSERT INTO api.outbox (topic, value, headers, packed)
+    SELECT 'job.requested', string_agg(head || record, ''), '[]', true
+    FROM asked JOIN stored USING (execution_id) HAVING count(*) > 0)
 SELECT execution_id FROM stored
-"""
+"""  # noqa: S608
+_STORE = f"EXECUTE store ({', '.join(['%s'] * len(_TYPES))})"
 
 
-def _arguments(submits: Sequence[Submit]) -> tuple[list[Any], ...]:
+def _arrays(submits: Sequence[Submit]) -> tuple[str, ...]:
     return (
-        [s.execution_id for s in submits],
-        [s.tenant for s in submits],
-        [s.principal for s in submits],
-        [s.name for s in submits],
-        [s.job_type for s in submits],
-        [s.tag for s in submits],
-        [s.dataset_id for s in submits],
-        [s.dataset_revision for s in submits],
-        [s.body_hash for s in submits],
-        [s.request_data for s in submits],
-        [s.requested_channel for s in submits],
-        [s.submitted_at for s in submits],
-        [psycopg2.Binary(s.record.value or b"") for s in submits],
-        [s.record.topic for s in submits],
-        [outbox.headers_text(s.record.headers) for s in submits],
+        _texts([s.execution_id for s in submits]),
+        _texts([s.tenant for s in submits]),
+        _texts([s.principal for s in submits]),
+        _texts([s.name for s in submits]),
+        _texts([s.job_type for s in submits]),
+        _texts([s.tag for s in submits]),
+        _texts([s.dataset_id for s in submits]),
+        _texts([None if s.dataset_revision is None else str(s.dataset_revision) for s in submits]),
+        _texts([s.body_hash for s in submits]),
+        _texts([s.request_data for s in submits]),
+        _texts([s.requested_channel for s in submits]),
+        _texts([s.submitted_at.isoformat() for s in submits]),
+        _bytes([s.record.value or b"" for s in submits]),
+        _bytes([outbox.pack_head(s.record) for s in submits]),
     )
+
+
+def _texts(values: Iterable[str | None]) -> str:
+    """An array as PostgreSQL writes it."""
+    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(text: str) -> str:
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _bytes(values: Iterable[bytes]) -> str:
+    return "{" + ",".join([rf'"\\x{value.hex()}"' for value in values]) + "}"
 
 
 def _select(cursor: Any, ids: Sequence[str]) -> dict[str, Stored]:

@@ -33,8 +33,10 @@ class Role(StrEnum):
 
     def covers(self, needed: "Role") -> bool:
         """Whether this role may do what `needed` may."""
-        roles = list(Role)
-        return roles.index(self) >= roles.index(needed)
+        return _RANK[self] >= _RANK[needed]
+
+
+_RANK = {role: rank for rank, role in enumerate(Role)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class _Known:
     usable: bool
     caller: Caller
     read_at: float
+
+    def opens(self, text: str) -> bool:
+        return hmac.compare_digest(self.secret_hash, _hash(text)) and self.usable
 
 
 def create(cursor: Any, caller: Caller, expires_at: datetime | None = None) -> str:
@@ -75,14 +80,21 @@ class Keyring:
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who sent this `Authorization` header. Raises Problem (401) and DatabaseAway."""
-        scheme, _, text = (authorization or "").partition(" ")
-        match = _KEY.fullmatch(text.strip())
-        if scheme.lower() != "bearer" or match is None:
+        match = _sent(authorization)
+        if match is None:
             raise _unauthorized("expected the header Authorization: Bearer ms_<prefix>_<secret>")
         known = await self._lookup(match["prefix"])
-        if known is None or not hmac.compare_digest(known.secret_hash, _hash(match[0])) or not known.usable:
+        if known is None or not known.opens(match[0]):
             raise _unauthorized("the key is unknown, revoked or expired")
         return known.caller
+
+    def known(self, authorization: str) -> Caller | None:
+        """Who sent this header, if the key is good and was looked up within the last 2 s."""
+        match = _sent(authorization)
+        known = None if match is None else self._known.get(match["prefix"])
+        if match is None or known is None or time.monotonic() - known.read_at >= CACHED_S:
+            return None
+        return known.caller if known.opens(match[0]) else None
 
     async def _lookup(self, prefix: str) -> _Known | None:
         now = time.monotonic()
@@ -97,6 +109,11 @@ class Keyring:
             self._known.clear()
         self._known[prefix] = known
         return known
+
+
+def _sent(authorization: str | None) -> re.Match[str] | None:
+    scheme, _, text = (authorization or "").partition(" ")
+    return _KEY.fullmatch(text.strip()) if scheme.lower() == "bearer" else None
 
 
 def _select(cursor: Any, prefix: str) -> tuple[Any, ...] | None:

@@ -1,9 +1,9 @@
 """What every request gets: headers that keep browsers and caches careful, and a place in the metrics."""
 
 import time
+from functools import cache
 
 from prometheus_client import Histogram
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.runtime import telemetry
@@ -14,6 +14,12 @@ REQUESTS = Histogram(
     ["method", "route", "status"],
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
     registry=telemetry.REGISTRY,
+)
+_CAREFUL = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
 
@@ -36,11 +42,8 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers.setdefault("Cache-Control", "no-store")
-                headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+                sent = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(h for h in _CAREFUL if h[0] not in sent)]
             await send(message)
 
         try:
@@ -49,4 +52,9 @@ class Observed:
             # Never the path: ids make bad labels.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            REQUESTS.labels(method, route, status).observe(time.monotonic() - started)
+            _measure(method, route, status).observe(time.monotonic() - started)
+
+
+@cache
+def _measure(method: str, route: str, status: int) -> Histogram:
+    return REQUESTS.labels(method, route, status)

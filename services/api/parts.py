@@ -69,7 +69,12 @@ class Needs:
         return caller
 
 
-AnyParts = Annotated[Parts, Depends(parts_of)]
+async def _parts(request: Request) -> Parts:
+    """A coroutine: FastAPI runs a plain function in another thread, which takes longer than the function."""
+    return parts_of(request)
+
+
+AnyParts = Annotated[Parts, Depends(_parts)]
 Viewer = Annotated[Caller, Depends(Needs(Role.VIEWER))]
 Author = Annotated[Caller, Depends(Needs(Role.AUTHOR))]
 Operator = Annotated[Caller, Depends(Needs(Role.OPERATOR))]

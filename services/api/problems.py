@@ -81,6 +81,11 @@ def unavailable(detail: str) -> Problem:
     return Problem("unavailable", detail, headers={"Retry-After": "1"})
 
 
+def away(error: Exception) -> Problem:
+    """The database is."""
+    return unavailable(f"{error}; nothing that was accepted is lost")
+
+
 def not_found() -> Problem:
     """The one answer for what does not exist and for what belongs to another tenant."""
     return Problem("not-found", "there is nothing at this address for this key")

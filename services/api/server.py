@@ -7,8 +7,8 @@ import threading
 
 import uvicorn
 from confluent_kafka import KafkaException
-from fastapi import FastAPI
 from prometheus_client import Gauge
+from starlette.types import ASGIApp
 
 from services.api import app, projector, republish
 from services.api.clock import DatabaseClock
@@ -62,7 +62,7 @@ class Server:
         self._projector = threading.Thread(
             target=self._processor.run, args=(self._projector_stop,), name="projector", daemon=True
         )
-        self._http = _http_server(app.create(self._parts(settings)), settings)
+        self._http = _http_server(app.served(self._parts(settings)), settings)
         self._http_thread = threading.Thread(
             target=self._http.run, args=([listener],), name="http", daemon=True
         )
@@ -119,7 +119,7 @@ class Server:
         self._pool.close()
 
 
-def _http_server(application: FastAPI, settings: Settings) -> uvicorn.Server:
+def _http_server(application: ASGIApp, settings: Settings) -> uvicorn.Server:
     """uvicorn, to be run in a thread of ours: there it leaves signals alone."""
     config = uvicorn.Config(
         application,

@@ -1,8 +1,9 @@
 """How every process talks to the broker: one producer, consumer and admin configuration, and `Publisher`."""
 
+import itertools
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from services.runtime.settings import Kafka
 
 Config = dict[str, str | int | float | bool | logging.Logger]
 Headers = Sequence[tuple[str, bytes]]
+OnDelivery = Callable[[KafkaError | None, Message | None], None]
+Unsent = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record."""
 
 POLL_S = 0.1
 LOGGER = logging.getLogger("librdkafka")  # its lines would otherwise go to stderr, past our log
@@ -123,6 +127,29 @@ def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, Topic
     return found
 
 
+class Batch:
+    """Records that were produced together."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._answers = itertools.count(1)  # the step of which is atomic
+        self._fault = ""
+        self._ended = threading.Event()
+        if not count:
+            self._ended.set()
+
+    def fault(self, timeout_s: float) -> str:
+        """Empty once the broker has acknowledged every record; else why not, as far as known by then."""
+        return self._fault if self._ended.wait(timeout_s) else "the broker has not answered in time"
+
+    def told(self, error: KafkaError | None, _: object) -> None:
+        """Count one answer."""
+        if error is not None:
+            self._fault = error.str()
+        if next(self._answers) == self._count:
+            self._ended.set()
+
+
 class Publisher:
     """A producer, one thread that serves its callbacks, and a future per record; safe from any thread."""
 
@@ -154,14 +181,27 @@ class Publisher:
         """
         future: Future[Delivered] = Future()
 
-        def on_delivery(error: KafkaError | None, message: Message) -> None:
-            if error is None:
+        def on_delivery(error: KafkaError | None, message: Message | None) -> None:
+            if error is None and message is not None:
                 future.set_result(
                     Delivered(message.topic() or "", message.partition() or 0, message.offset() or 0)
                 )
             else:
-                future.set_exception(PublishFailed(f"{topic}: {error.str()}"))
+                future.set_exception(PublishFailed(f"{topic}: {error.str() if error else 'no answer'}"))
 
+        self.send(topic, key, value, headers, on_delivery, partition)
+        return future
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        on_delivery: OnDelivery,
+        partition: int = -1,
+    ) -> None:
+        """`publish` for thousands of records a second: not a future, but a call on the publisher's thread."""
         producer = self._producer
         try:
             producer.produce(
@@ -180,8 +220,15 @@ class Publisher:
             if not error.args[0].fatal():
                 raise
             self._renew(producer)
-            future.set_exception(PublishFailed(f"{topic}: {error.args[0].str()}"))
-        return future
+            on_delivery(error.args[0], None)
+
+    def publish_all(self, topic: str, records: Sequence[Unsent]) -> Batch:
+        """Queue records of one topic, in order; never blocks. Raises ProducerFull and KafkaException: then
+        those before the one that was refused may be sent all the same."""
+        batch = Batch(len(records))
+        for key, value, headers in records:
+            self.send(topic, key, value, headers, batch.told)
+        return batch
 
     def _renew(self, failed: Producer) -> None:
         """A producer in a fatal state takes nothing any more; what it holds is answered as failed."""

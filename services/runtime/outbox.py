@@ -4,6 +4,9 @@
 deletes them by id once the broker has acknowledged them; a crash in between produces them again, with the
 same ids. Nothing here depends on the broker being up: rows wait.
 
+One row holds one record, or many of one topic (`packed`): what hundreds of requests committed together then
+costs the database one row. A packed row leaves the table when all of its records are acknowledged.
+
 Serial topics (`definition.state`) are relayed by one process at a time, and a record leaves the table only
 when every earlier record of its key has: a compacted topic must end with the newest one.
 """
@@ -11,13 +14,14 @@ when every earlier record of its key has: a compacted topic must end with the ne
 import json
 import os
 import select
+import struct
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import psycopg2
 from confluent_kafka import KafkaException
 from prometheus_client import Counter, Gauge
@@ -27,9 +31,9 @@ from psycopg2.extras import execute_values
 from services.contracts.envelope import Headers, Outgoing
 from services.runtime import crash, telemetry
 from services.runtime.database import Connection, Failure, classify, connect
-from services.runtime.kafka import Delivered, ProducerFull, Publisher, PublishFailed
+from services.runtime.kafka import ProducerFull, Publisher, Unsent
 
-BATCH = 500
+BATCH = 250
 RETRY_S = 1.0
 SWEEP_S = 2.0  # rows of a process that died while it had claimed them, or that nobody announced
 ACKNOWLEDGED_WITHIN_S = 25.0  # more than the producer's message.timeout.ms
@@ -48,10 +52,11 @@ OLDEST_S = Gauge("outbox_oldest_age_seconds", "Age of the oldest row", registry=
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A row that this relay has locked."""
+    """A row that this relay has locked, and its records."""
 
     id: int
-    record: Outgoing
+    topic: str
+    records: Sequence[Unsent]
 
 
 def ddl(schema: str) -> str:
@@ -63,11 +68,36 @@ def ddl(schema: str) -> str:
             key bytea,
             value bytea,
             headers text NOT NULL,
+            packed boolean NOT NULL DEFAULT false,
             created_at timestamptz NOT NULL DEFAULT clock_timestamp()
         ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
         COMMENT ON TABLE {schema}.outbox IS
             'Committed records that Kafka has not acknowledged yet; headers = [[name, text], ...]';
+        COMMENT ON COLUMN {schema}.outbox.packed IS 'value holds many records, each a head and its value';
     """
+
+
+_SIZES = struct.Struct(">II")
+_HEAD = msgspec.msgpack.Decoder(tuple[bytes | None, tuple[tuple[str, bytes], ...]])
+
+
+def pack_head(record: Outgoing) -> bytes:
+    """What stands before a record's value in a packed row: both sizes, the key and the headers."""
+    head = msgspec.msgpack.encode((record.key, record.headers))
+    return _SIZES.pack(len(head), len(record.value or b"")) + head
+
+
+def unpack(value: bytes) -> list[Unsent]:
+    """The (key, value, headers) of a packed row."""
+    records: list[Unsent] = []
+    at = 0
+    while at < len(value):
+        head_size, value_size = _SIZES.unpack_from(value, at)
+        begin = at + _SIZES.size + head_size
+        at = begin + value_size
+        key, headers = _HEAD.decode(value[begin - head_size : begin])
+        records.append((key, value[begin:at], headers))
+    return records
 
 
 def headers_text(headers: Headers) -> str:
@@ -157,6 +187,8 @@ class Relay:
         """Until closing and there is nothing left, or no time."""
         with connection.cursor() as cursor:
             cursor.execute(sql.SQL("LISTEN {}").format(self._channel))
+            # A deletion that a crash undoes is a record published twice, which is what a crash does anyway.
+            cursor.execute("SET synchronous_commit = off")
         connection.commit()
         while True:
             moved, whole = self._pass(connection, serial=True)
@@ -186,7 +218,7 @@ class Relay:
             query = sql.SQL("DELETE FROM {}.outbox WHERE id = ANY(%s)").format(self._schema)
             cursor.execute(query, ([row.id for row in gone],))
         for row in gone:
-            PUBLISHED.labels(row.record.topic).inc()
+            PUBLISHED.labels(row.topic).inc(len(row.records))
         return len(gone), len(gone) == len(rows)
 
     def _alone(self, cursor: Any) -> bool:
@@ -195,36 +227,30 @@ class Relay:
 
     def _claim(self, cursor: Any, serial: bool) -> list[Claimed]:
         query = sql.SQL(
-            "SELECT id, topic, key, value, headers FROM {}.outbox WHERE (topic = ANY(%s)) = %s"
+            "SELECT id, topic, key, value, headers, packed FROM {}.outbox WHERE (topic = ANY(%s)) = %s"
             " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
         )
         cursor.execute(query.format(self._schema), (self._serial, serial, BATCH))
-        return [
-            Claimed(id, Outgoing(topic, _bytes(key), _bytes(value), _headers(headers)))
-            for id, topic, key, value, headers in cursor.fetchall()
-        ]
+        return [_claimed(*row) for row in cursor.fetchall()]
 
     def _produce(self, rows: Sequence[Claimed]) -> set[int]:
-        """The ids of the rows that the broker acknowledged."""
-        asked: list[tuple[int, Future[Delivered]]] = []
+        """The ids of the rows of which the broker acknowledged every record."""
+        sent, error = [], ""
         for row in rows:
-            record = row.record
             try:
-                future = self._publisher.publish(record.topic, record.key, record.value, record.headers)
-            except (ProducerFull, KafkaException) as error:
-                log.warning("outbox_not_produced", topic=record.topic, id=row.id, error=str(error))
+                sent.append((row.id, self._publisher.publish_all(row.topic, row.records)))
+            except (ProducerFull, KafkaException) as reason:
+                log.warning("outbox_not_produced", topic=row.topic, id=row.id, error=str(reason))
                 break
-            asked.append((row.id, future))
         done: set[int] = set()
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN_S
-        for id, future in asked:
-            try:
-                future.result(max(0.0, deadline - time.monotonic()))
+        for id, batch in sent:
+            if fault := batch.fault(max(0.0, deadline - time.monotonic())):
+                error = fault
+            else:
                 done.add(id)
-            except (PublishFailed, TimeoutError) as error:
-                reason = str(error)
-        if len(done) < len(asked):
-            log.warning("outbox_not_acknowledged", count=len(asked) - len(done), error=reason)
+        if len(done) < len(sent):
+            log.warning("outbox_not_acknowledged", count=len(sent) - len(done), error=error)
         return done
 
     def _wait(self, connection: Connection) -> None:
@@ -266,12 +292,20 @@ def prefix_per_key(rows: Sequence[Claimed], done: set[int]) -> list[Claimed]:
     stuck: set[tuple[str, bytes | None]] = set()
     gone = []
     for row in rows:
-        key = (row.record.topic, row.record.key)
+        keys = {(row.topic, key) for key, _, _ in row.records}
         if row.id not in done:
-            stuck.add(key)
-        elif key not in stuck:
+            stuck |= keys
+        elif not keys & stuck:
             gone.append(row)
     return gone
+
+
+def _claimed(
+    id: int, topic: str, key: memoryview | None, value: memoryview | None, headers: str, packed: bool
+) -> Claimed:
+    if packed:
+        return Claimed(id, topic, unpack(bytes(value or b"")))
+    return Claimed(id, topic, [(_bytes(key), _bytes(value), _headers(headers))])
 
 
 def _bytes(value: memoryview | None) -> bytes | None:

@@ -30,7 +30,7 @@ ROUTE = "POST /v1/executions"
 BODY_BYTES_MAX = 131_072
 WAIT_MAX_S = 30
 _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?=[,;]|$)", re.ASCII | re.IGNORECASE)
-_NAMES = SealedFields(sealing.callback_header, sealing.CALLBACK_SECRET, sealing.request_header)
+NAMES = SealedFields(sealing.callback_header, sealing.CALLBACK_SECRET, sealing.request_header)
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=openapi.PROBLEMS)
 
@@ -132,7 +132,7 @@ async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id:
         definition=definition,
         now=parts.clock.now(),
         seal=lambda plain, field: parts.sealer.seal(plain, caller.tenant, field),
-        names=_NAMES,
+        names=NAMES,
     )
     jobs.plan(record)
     return record

@@ -1,0 +1,137 @@
+"""`POST /v1/executions` with a plain body, answered without the web framework.
+
+Routing, dependency injection and request objects take several times as long as the submit itself. This stands
+before the application and answers what it fully understands: a known key, ordinary headers, a plain body that
+is accepted. Everything else it hands on untouched, and every refusal is the application's.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services import jobs
+from services.api import accepting, bodies, idempotency, problems, views
+from services.api.core import plain, submission
+from services.api.core.submission import Submission
+from services.api.intake import Submit
+from services.api.keys import Caller, Role
+from services.api.parts import Parts
+from services.api.pool import DatabaseAway
+from services.api.problems import Problem
+from services.api.routes.submit import NAMES, ROUTE
+from services.contracts import ids
+from services.jobs.refused import Refused
+from services.runtime import entropy
+
+_METHOD, _, PATH = ROUTE.partition(" ")
+_UNUSUAL = frozenset({b"prefer", b"content-encoding", b"transfer-encoding", b"expect"})
+_WANTED = frozenset({b"authorization", b"idempotency-key", b"content-type"})
+
+
+class QuickSubmit:
+    """Plain ASGI before `app`; `route` is the route that the answer is counted under."""
+
+    def __init__(self, app: ASGIApp, parts: Parts, route: object) -> None:
+        self._app, self._parts, self._route = app, parts, route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != _METHOD:
+            await self._app(scope, receive, send)
+            return
+        head = _head(scope["headers"])
+        caller = None if head is None else self._caller(head)
+        if head is None or caller is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(bodies.WITHIN_S):
+                message = await receive()
+        except TimeoutError:
+            await problems.render(bodies.too_slow())(scope, receive, send)
+            return
+        asked = None
+        if message["type"] == "http.request" and not message.get("more_body"):
+            asked = plain.read(message["body"])
+        row = None if asked is None else self._row(caller, head.get(b"idempotency-key"), *asked)
+        if row is None or not await self._accept(row, scope, receive, send):
+            await self._app(scope, _again(message, receive), send)
+
+    def _caller(self, head: Mapping[bytes, bytes]) -> Caller | None:
+        caller = self._parts.keyring.known(head.get(b"authorization", b"").decode("latin-1"))
+        return caller if caller is not None and caller.role.covers(Role.AUTHOR) else None
+
+    def _row(self, caller: Caller, key: bytes | None, asked: Submission, body_hash: str) -> Submit | None:
+        """None when the application must say why not."""
+        try:
+            record = submission.job_requested(
+                asked,
+                execution_id=entropy.fresh_id()
+                if key is None
+                else ids.execution_id(caller.tenant, caller.principal, ROUTE, key.decode()),
+                tenant=caller.tenant,
+                principal=caller.principal,
+                definition=None,
+                now=self._parts.clock.now(),
+                seal=_nothing_to_seal,
+                names=NAMES,
+            )
+            jobs.plan(record)
+            return accepting.row(caller, record, body_hash)
+        except (Refused, Problem):
+            return None
+
+    async def _accept(self, row: Submit, scope: Scope, receive: Receive, send: Send) -> bool:
+        """False when the id holds another body: nothing was stored, and nothing sent."""
+        try:
+            stored = await accepting.store(self._parts, row)
+        except (Problem, DatabaseAway) as error:
+            problem = error if isinstance(error, Problem) else problems.away(error)
+            await problems.render(problem)(scope, receive, send)
+            return True
+        if stored.tenant != row.tenant or stored.body_hash != row.body_hash:
+            return False
+        scope["route"] = self._route
+        view = views.accepted(row.execution_id)
+        body = msgspec.json.encode(view)
+        headers = [
+            (b"content-length", str(len(body)).encode()),
+            (b"content-type", b"application/json"),
+            (b"location", view["links"]["self"].encode()),
+        ]
+        await send({"type": "http.response.start", "status": 202, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        return True
+
+
+def _head(headers: Any) -> Mapping[bytes, bytes] | None:
+    """The headers that matter; None where one of them asks for more than this path does."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _WANTED:
+            if name in found:
+                return None
+            found[name] = value
+        elif name in _UNUSUAL:
+            return None
+    if found.get(b"content-type", b"application/json") != b"application/json":
+        return None
+    key = found.get(b"idempotency-key")
+    return found if key is None or idempotency.KEY.fullmatch(key.decode("latin-1")) else None
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    """The same messages once more, from the first one on."""
+    kept = [first]
+
+    async def again() -> Message:
+        return kept.pop() if kept else await receive()
+
+    return again
+
+
+def _nothing_to_seal(_plain: str, _field: str) -> str:
+    raise AssertionError("a plain body holds no secret")
