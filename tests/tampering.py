@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from services.cli.chain import Kind
 from services.contracts import events
 from services.contracts.envelope import Outgoing
@@ -33,7 +35,9 @@ def written(execution_id: str = ID) -> Log:
 def headed(record: Outgoing, **headers: str) -> Outgoing:
     """The record with other headers."""
     changed = {name: text.encode() for name, text in headers.items()}
-    return replace(record, headers=tuple((name, changed.get(name, value)) for name, value in record.headers))
+    return structs.replace(
+        record, headers=tuple((name, changed.get(name, value)) for name, value in record.headers)
+    )
 
 
 def edited(record: Outgoing) -> Outgoing:
@@ -41,7 +45,7 @@ def edited(record: Outgoing) -> Outgoing:
     assert record.value is not None
     event = schemas.codec().decode("execution.events", record.value)
     assert isinstance(event, events.Facts)
-    return replace(record, value=schemas.codec().encode(replace(event, causation_id="Test")))
+    return structs.replace(record, value=schemas.codec().encode(replace(event, causation_id="Test")))
 
 
 def _edit(at: int) -> Callable[[Log], Log]:

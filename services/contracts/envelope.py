@@ -1,18 +1,18 @@
 """How a record lies on its topic: key, headers (CloudEvents' Kafka binding, binary mode) and value."""
 
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import assert_never
+
+import msgspec
 
 from services.contracts import commands, events, ids
 
 Headers = tuple[tuple[str, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record ready to be produced."""
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A record ready to be produced. One of the hot path: a Struct is made several times as fast."""
 
     topic: str
     key: bytes | None

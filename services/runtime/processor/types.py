@@ -1,9 +1,15 @@
-"""The values that pass between the loop, its handler, its store and its log."""
+"""The values that pass between the loop, its handler, its store and its log.
+
+Those that each record needs are Structs, which are made several times as fast as frozen dataclasses and leave
+the garbage collector nothing to look at: none of them is part of a cycle.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from services.contracts.envelope import Headers, Outgoing
 
@@ -32,8 +38,7 @@ class Poison(Exception):
         self.value = value
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(msgspec.Struct, frozen=True, gc=False):
     """A consumed record. `partition` is the index whose owner handles it."""
 
     topic: str
@@ -49,8 +54,7 @@ class Input:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(msgspec.Struct, frozen=True, gc=False):
     """A decoded input: the key of the state it changes, and keys of other states its decision reads."""
 
     key: str
@@ -58,8 +62,7 @@ class Routed:
     lookups: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, gc=False):
     """Something to write beside the state, in the same transaction. `kind` selects the writer's statement."""
 
     kind: str
@@ -95,8 +98,7 @@ class Owned:
     timers: dict[str, datetime] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class StateRow:
+class StateRow(msgspec.Struct, frozen=True, gc=False):
     """One state as the store keeps it; `body` None deletes the row."""
 
     key: str

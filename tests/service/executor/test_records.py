@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from services.contracts import envelope, events, ids
 from services.contracts.commands import (
@@ -36,7 +37,7 @@ def both(write: Case, reason: str, message: str) -> dict[str, tuple[Case, str, s
 
 
 def raw(record: Command, **changes: Any) -> Outgoing:
-    return replace(envelope.command(record, codec().encode(record)), **changes)
+    return structs.replace(envelope.command(record, codec().encode(record)), **changes)
 
 
 GOOD = codec().encode(job())

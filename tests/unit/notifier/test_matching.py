@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from services.contracts import envelope, ids
 from services.contracts.commands import Callback, JobRequested
@@ -186,7 +186,7 @@ def test_without_callbacks_nothing_is_remembered_or_even_decoded() -> None:
     first, *others = map(record, story())
     driver.feed(first)
     assert (driver.state, driver.rows) == (None, [])
-    driver.feed(*(replace(other, value=b"not decoded") for other in others))
+    driver.feed(*(structs.replace(other, value=b"not decoded") for other in others))
     assert (driver.state, driver.rows, driver.dead) == (None, [], [])
 
 
@@ -246,7 +246,7 @@ def test_what_is_parked_is_bounded() -> None:
 def test_an_unreadable_event_is_a_dead_letter_and_no_gap() -> None:
     one, two, *others = (record(event) for event in story(callback()))
     driver = Driver()
-    driver.feed(one, replace(two, value=b"\x00garbage"), *others)
+    driver.feed(one, structs.replace(two, value=b"\x00garbage"), *others)
     assert [poison.reason for poison in driver.dead] == ["undecodable"]
     assert driver.told == [(1, "0"), (3, "0"), (4, "0"), (5, "0")]
 
@@ -254,7 +254,7 @@ def test_an_unreadable_event_is_a_dead_letter_and_no_gap() -> None:
 def test_an_unreadable_event_without_its_sequence_is_a_gap() -> None:
     one, two, three, *_ = (record(event) for event in story(callback()))
     driver = Driver()
-    driver.feed(one, replace(two, value=b"\x00garbage", headers=()), three)
+    driver.feed(one, structs.replace(two, value=b"\x00garbage", headers=()), three)
     assert [poison.reason for poison in driver.dead] == ["undecodable"]
     assert driver.told == [(1, "0")]
     assert driver.due_at == NOW + GAP
@@ -263,7 +263,7 @@ def test_an_unreadable_event_without_its_sequence_is_a_gap() -> None:
 def test_an_event_under_another_key_is_a_dead_letter() -> None:
     driver = Driver()
     one = record(accepted(callback()))
-    driver.feed(replace(one, key=b"cd" * 20))
+    driver.feed(structs.replace(one, key=b"cd" * 20))
     assert [poison.reason for poison in driver.dead] == ["undecodable"]
     assert driver.rows == []
 
@@ -271,4 +271,4 @@ def test_an_event_under_another_key_is_a_dead_letter() -> None:
 @pytest.mark.parametrize("key", [None, b"", b"x", b"AB" * 20, b"\xff" * 40])
 def test_a_key_that_is_no_execution_id_is_poison(key: bytes | None) -> None:
     with pytest.raises(Poison, match="execution id"):
-        Matcher(codec()).route(replace(record(accepted()), key=key))
+        Matcher(codec()).route(structs.replace(record(accepted()), key=key))
