@@ -201,6 +201,11 @@ def json_or_stream(schema: str, description: str) -> dict[str, Any]:
     return answer
 
 
+def document(name: str, media_type: str = "application/json") -> dict[str, Any]:
+    """A description of ours, by somebody else's standard."""
+    return {"description": f"the {name} document", "content": {media_type: {}}}
+
+
 def last_event_id(pattern: str) -> dict[str, Any]:
     """The header with which a client comes back to a stream."""
     header = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import config, context, decrypt, dlq, doctor, events, job, topics
+from services.cli import asyncapi, config, context, decrypt, dlq, doctor, events, job, topics
 from services.cli.dev import command as dev
 from services.cli.failure import Exit, Failed
 from services.cli.targets import Choice
@@ -24,6 +24,7 @@ app.command("doctor", rich_help_panel="Run on this machine")(doctor.doctor)
 app.add_typer(job.app, name="job", rich_help_panel="Use")
 app.add_typer(events.app, name="events", rich_help_panel="Look after")
 app.add_typer(dlq.app, name="dlq", rich_help_panel="Look after")
+app.command("asyncapi", rich_help_panel="Look after")(asyncapi.asyncapi)
 app.command("decrypt", rich_help_panel="Look after")(decrypt.decrypt)
 app.add_typer(context.app, name="context", rich_help_panel="Set up")
 app.add_typer(config.app, name="config", rich_help_panel="Set up")

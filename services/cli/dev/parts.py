@@ -62,6 +62,8 @@ def shared_environment(folder: Folder, bootstrap: str, environ: Mapping[str, str
         f"{PREFIX}OUTBOUND__ALLOW": "127.0.0.0/8",
         f"{PREFIX}WORKER__LOG_FOLDER": str(folder.root / "executor_logs"),
     }
+    if f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS" not in environ:  # the broker is ours and set up for it
+        ours[f"{PREFIX}KAFKA__GROUP_PROTOCOL"] = "consumer"
     kept = {
         key: value
         for key, value in ours.items()

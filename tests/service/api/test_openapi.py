@@ -9,6 +9,9 @@ from services.api.parts import Parts
 OPERATIONS = {
     "cancelExecution",
     "deleteDataset",
+    "describe",
+    "describeTopics",
+    "describeTopicsAsYaml",
     "getDataset",
     "getExecution",
     "getFile",
