@@ -82,7 +82,7 @@ def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     files, logs = Files(store, exporting.KEYS), Logs(tmp_path, store, (), LocalClock())
     lanes = Lanes("tests", 2, steps, files, {}, Reporter(publisher, codec(), LocalClock()), logs)
     yield lanes
-    lanes.drain(0, 0)
+    lanes.drain(0, 0.1)
     assert publisher.close(10) == 0
 
 

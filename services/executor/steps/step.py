@@ -31,23 +31,28 @@ class Progress(Protocol):
 class Cancellation:
     """Tells one take to give up, whatever it is doing; what it answers then no longer matters."""
 
+    # One for all: nearly every take ends without ever having waited, and a condition each would cost more
+    # than a short step.
+    _changed = threading.Condition()
+
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._event = threading.Event()
         self._stops: list[Callable[[], None]] = []
 
     def is_set(self) -> bool:
         """Whether the take should give up."""
-        return self._event.is_set()
+        return self.reason is not None
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for it; whether it came."""
-        return self._event.wait(timeout_s)
+        with self._changed:
+            return self._changed.wait_for(self.is_set, timeout_s)
 
     def set(self, reason: str) -> None:
         """Ask the take to give up; the first reason stays."""
-        self.reason = self.reason or reason
-        self._event.set()
+        with self._changed:
+            self.reason = self.reason or reason
+            self._changed.notify_all()
 
     @contextmanager
     def calling(self, stop: Callable[[], None]) -> Iterator[None]:

@@ -22,6 +22,7 @@ HEARTBEAT_S = 5.0
 WATCH_S = 0.5
 CLAIM_AFTER_S = 2.0
 STOP_AGAIN_S = 1.0
+SLOW_S = 0.005
 STOPPED = "worker_stopped"
 TIMED_OUT = "timeout"
 TIMEOUT_GRACE_S = 1.0
@@ -75,6 +76,10 @@ class Lanes:
         self._known: dict[str, Work] = {}
         """By attempt id: queued, running, or waiting for the acknowledgement of its outcome."""
         self._changed = threading.Condition()
+        self._waiters = 0
+        self._work_came = threading.Condition()
+        self._resting = 0
+        self._counters: dict[tuple[str, str], Counter] = {}
         self._moved_at = time.monotonic()
         self._closed = threading.Event()
         BUSY.labels(name).set_function(lambda: len(self._running))
@@ -85,31 +90,26 @@ class Lanes:
 
     def idle(self) -> int:
         """How many takes would start at once."""
-        with self._changed:
-            return max(0, self._count - len(self._running) - len(self._queued))
+        return max(0, self._count - len(self._running) - len(self._queued))
 
     def queued(self) -> int:
         """How many takes wait for a lane."""
         return len(self._queued)
 
-    def wait_until_queued_at_most(self, count: int, timeout_s: float) -> bool:
-        """Wait until that few takes wait for a lane; whether it is so."""
-        with self._changed:
-            return self._changed.wait_for(lambda: len(self._queued) <= count, timeout_s)
-
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait for a lane without work; whether there is one."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: len(self._running) + len(self._queued) < self._count, timeout_s
-            )
+        return self._wait_for(lambda: self.idle() > 0, timeout_s)
 
     def full_for_s(self) -> float:
         """How long every lane has been busy with the same claimed step."""
-        with self._changed:
-            if len(self._running) < self._count or not all(work.claimed for work in self._running):
-                return 0.0
-            return time.monotonic() - self._moved_at
+        running = (*self._running,)
+        if len(running) < self._count or not all(work.claimed for work in running):
+            return 0.0
+        return time.monotonic() - self._moved_at
+
+    def still_for_s(self) -> float:
+        """How long takes have waited for a lane without any beginning or ending."""
+        return time.monotonic() - self._moved_at if self._queued else 0.0
 
     def known(self, attempt_id: str) -> Work | None:
         """The work on this attempt in this process."""
@@ -118,39 +118,44 @@ class Lanes:
     def start(self, takes: Iterable[Take], *, claimed: bool) -> None:
         """Run takes in this order, as soon as lanes are free."""
         works = [Work(take, claimed, self._logs.of(take)) for take in takes]
-        with self._changed:
-            for work in works:
-                self._known[work.take.request.attempt_id] = work
-            self._queued.extend(works)
-            self._changed.notify_all()
+        for work in works:
+            self._known[work.take.request.attempt_id] = work
+        self._queued.extend(works)
+        if works and (claimed or self._resting == self._count):
+            self._wake(len(works) if claimed else 1)
+
+    def hurry(self) -> None:
+        """Have one more lane at work when takes wait and nothing moves.
+
+        Steps of no length are quickest on one thread: two would only pass the interpreter to and fro.
+        """
+        if self._resting and self.still_for_s() >= SLOW_S:
+            self._wake(1)
 
     def withdraw(self, partitions: Iterable[int] | None = None) -> None:
         """Forget takes that have not begun: of these partitions, or all of them. Claimed ones stay."""
         lost = None if partitions is None else frozenset(partitions)
-        with self._changed:
-            kept = [
-                work
-                for work in self._queued
-                if work.claimed or (lost is not None and work.take.place.partition not in lost)
-            ]
-            for work in set(self._queued).difference(kept):
+        for _ in range(len(self._queued)):
+            try:
+                work = self._queued.popleft()
+            except IndexError:  # the lanes were quicker
+                return
+            if work.claimed or (lost is not None and work.take.place.partition not in lost):
+                self._queued.append(work)
+            else:
                 self._forget(work)
-            self._queued = deque(kept)
 
     def revoke(self, control: StepControl) -> None:
         """Stop what the record names; its outcome is nobody's business any more."""
-        with self._changed:
-            works = [work for work in self._known.values() if _names(control, work.take)]
-        for work in works:
+        for work in (*self._known.values(),):
+            if not _names(control, work.take):
+                continue
             work.cancellation.set(control.reason)
             self._stop(work)
 
     def settled(self, timeout_s: float) -> bool:
-        """Wait until every running take is claimed or ended; whether it is so."""
-        with self._changed:
-            return self._changed.wait_for(
-                lambda: all(work.claimed for work in self._known.values()), timeout_s
-            )
+        """Wait until every take is claimed or ended; whether it is so."""
+        return self._wait_for(lambda: all(work.claimed for work in (*self._known.values(),)), timeout_s)
 
     def drain(self, timeout_s: float, grace_s: float) -> bool:
         """Wait for the running steps; those left after `timeout_s` are told to give up and get `grace_s`
@@ -162,36 +167,63 @@ class Lanes:
                 self._stop(work)
             self._ended(grace_s)
         self._closed.set()
-        with self._changed:
-            self._changed.notify_all()
+        self._wake(self._count)
         return self._ended(0)
 
     def _ended(self, timeout_s: float) -> bool:
+        return self._wait_for(lambda: not self._known, timeout_s)
+
+    # The collections are changed by calls that are atomic, without a lock, for there is a change or two per
+    # step. Whoever waits says so first and looks then; whoever changes looks for waiters afterwards.
+
+    def _wait_for(self, fact: Callable[[], bool], timeout_s: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: not self._known, timeout_s)
+            self._waiters += 1
+            try:
+                return self._changed.wait_for(fact, timeout_s)
+            finally:
+                self._waiters -= 1
+
+    def _tell(self) -> None:
+        if self._waiters:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _wake(self, count: int) -> None:
+        with self._work_came:
+            self._work_came.notify(count)
 
     # ------------------------------------------------------------ a lane's thread
 
     def _lane(self) -> None:
         while (work := self._next()) is not None:
             try:
-                outcome = self._outcome(work)
-                self._end(work, outcome)
+                self._end(work, self._outcome(work))
             finally:
-                with self._changed:
-                    self._running.discard(work)
-                    self._moved_at = time.monotonic()
-                    self._changed.notify_all()
+                self._running.discard(work)
+                self._moved_at = time.monotonic()
+                self._tell()
 
     def _next(self) -> Work | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._queued or self._closed.is_set())
-            if not self._queued:
-                return None
-            work = self._queued.popleft()
-            work.started_at = work.beaten_at = self._moved_at = time.monotonic()
+        while True:
+            try:
+                work = self._queued.popleft()
+            except IndexError:
+                if not self._rest():
+                    return None
+                continue
             self._running.add(work)
+            work.started_at = work.beaten_at = self._moved_at = time.monotonic()
             return work
+
+    def _rest(self) -> bool:
+        """Wait for work; False: there will be none."""
+        with self._work_came:
+            self._resting += 1
+            while not self._queued and not self._closed.is_set():
+                self._work_came.wait()
+            self._resting -= 1
+        return bool(self._queued) or not self._closed.is_set()
 
     def _outcome(self, work: Work) -> Outcome:
         """The one place where an unexpected exception of a step becomes Retry."""
@@ -216,9 +248,11 @@ class Lanes:
         take, reason = work.take, work.cancellation.reason
         if reason is not None and not isinstance(outcome, Done):
             outcome = _cancelled(reason, take.request.timeout_s) or outcome
+        if self._closed.is_set():
+            return  # too late: nobody publishes any more, and its lease will expire
         revoked = reason not in (None, STOPPED, TIMED_OUT)
         name = "revoked" if revoked else type(outcome).__name__.lower()
-        STEPS_ENDED.labels(take.request.kind, name).inc()
+        self._count_end(take.request.kind, name)
         if work.claimed or name != "done" or work.log.begun:
             told = reason or getattr(outcome, "reason", None)
             duration_s = round(time.monotonic() - work.started_at, 3)
@@ -230,15 +264,20 @@ class Lanes:
             crash.reach("worker.outcome")
             self._reporter.finish(take, outcome, lambda: self._acknowledged(work))
 
+    def _count_end(self, kind: str, name: str) -> None:
+        counter = self._counters.get((kind, name))
+        if counter is None:
+            counter = self._counters[kind, name] = STEPS_ENDED.labels(kind, name)
+        counter.inc()
+
     def _acknowledged(self, work: Work) -> None:
         crash.reach("worker.outcome.acknowledged")
         self._done(work)
 
     def _done(self, work: Work) -> None:
         self.settle(work.take.place)
-        with self._changed:
-            self._forget(work)
-            self._changed.notify_all()
+        self._forget(work)
+        self._tell()
 
     def _forget(self, work: Work) -> None:
         if self._known.get(work.take.request.attempt_id) is work:
@@ -246,6 +285,8 @@ class Lanes:
 
     def _context(self, work: Work) -> Context:
         def progress(totals: Totals, detail: str) -> None:
+            if self._closed.is_set():
+                return
             self._claim(work)
             self._reporter.tell(work.take, "part", totals, detail)
 
@@ -263,10 +304,9 @@ class Lanes:
     def _watch(self) -> None:
         while not self._closed.wait(WATCH_S):
             self._reporter.resend()
+            self.hurry()
             now = time.monotonic()
-            with self._changed:
-                works = [*self._running]
-            for work in works:
+            for work in (*self._running,):
                 self._look_at(work, now)
 
     def _look_at(self, work: Work, now: float) -> None:
@@ -290,9 +330,8 @@ class Lanes:
 
         def acknowledged() -> None:
             self.settle(work.take.place)
-            with self._changed:
-                work.claimed = True
-                self._changed.notify_all()
+            work.claimed = True
+            self._tell()
 
         self._reporter.deliver(self._reporter.claim(work.take), acknowledged)
 

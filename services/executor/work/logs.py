@@ -9,9 +9,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -151,7 +151,11 @@ class StepLog:
         return self._written > 0
 
     def logger(self) -> FilteringBoundLogger:
-        """Writes to this log and to that of the process."""
+        """Writes to this log and to that of the process; made when it is first asked for something."""
+        logger: Any = _Later(self._logger)
+        return cast(FilteringBoundLogger, logger)
+
+    def _logger(self) -> FilteringBoundLogger:
         request = self._take.request
         processors = [self._also, *structlog.get_config()["processors"]]
         logger: FilteringBoundLogger = structlog.wrap_logger(
@@ -205,6 +209,18 @@ class StepLog:
     def _also(self, _logger: Any, method: str, event: EventDict) -> EventDict:
         self.write(self._logs.line(method, event))
         return event
+
+
+class _Later:
+    """A logger that most steps never use."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self, made: Callable[[], FilteringBoundLogger]) -> None:
+        self._made = made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made(), name)
 
 
 def _named_safely(take: Take) -> bool:

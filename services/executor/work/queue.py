@@ -83,9 +83,9 @@ class Queue:
         self._settled.append(place)
 
     def commit_if_due(self) -> None:
-        """Commit every COMMIT_S, and at once when a partition has no room."""
+        """Commit every COMMIT_S, and at once where it makes room."""
         self._note_settled()
-        full = any(partition.room <= 0 for partition in self.partitions.values())
+        full = any(part.room <= 0 and part.to_commit is not None for part in self.partitions.values())
         if full or time.monotonic() - self._committed_at >= COMMIT_S:
             self.commit()
 
@@ -107,18 +107,26 @@ class Queue:
         for partition in moved:
             partition.committed()
 
-    def pace(self) -> None:
-        """Fetch no more for partitions that have no room, and again for those that have."""
-        for partition in self.partitions.values():
-            wanted = partition.paused
-            if partition.waiting and partition.room <= 0:
-                wanted = True
-            elif not partition.waiting:
-                wanted = False
-            if wanted != partition.paused:
-                spot = [TopicPartition(self._topic, partition.number)]
-                (self._consumer.pause if wanted else self._consumer.resume)(spot)
-                partition.paused = wanted
+    def held(self) -> int:
+        """How many records wait to be taken, but for those of partitions that are paused."""
+        return sum(len(part.waiting) for part in self.partitions.values() if not part.paused)
+
+    def pace(self, stuck: bool) -> bool:
+        """Whether there is room to read, once what blocks the rest is paused.
+
+        Blocked is a partition whose records wait in vain, each one when `stuck`. A pause throws away what was
+        fetched ahead, so it comes only when it must and lasts until nothing waits any more.
+        """
+        if self.held() >= BATCH or any(part.paused for part in self.partitions.values()):
+            for part in self.partitions.values():
+                self._pause(part, bool(part.waiting) and (part.paused or stuck or part.room <= 0))
+        return self.held() < BATCH
+
+    def _pause(self, part: Partition, wanted: bool) -> None:
+        if wanted != part.paused:
+            spot = [TopicPartition(self._topic, part.number)]
+            (self._consumer.pause if wanted else self._consumer.resume)(spot)
+            part.paused = wanted
 
     def close(self) -> None:
         """Commit and leave the group."""

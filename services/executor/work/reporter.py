@@ -3,8 +3,8 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from functools import partial
+
+from confluent_kafka import KafkaError, Message
 
 from services.contracts import envelope
 from services.contracts.codec import Codec
@@ -15,7 +15,7 @@ from services.executor.steps.step import Totals
 from services.executor.work.take import NOTHING_YET, Take
 from services.runtime import telemetry
 from services.runtime.entropy import Clock
-from services.runtime.kafka import Delivered, ProducerFull, Publisher
+from services.runtime.kafka import OnDelivery, ProducerFull, Publisher
 
 PATIENCE_S = 0.2
 # Below what the topic takes (1 MiB with headers), so that no broker ever refuses an outcome.
@@ -44,7 +44,7 @@ class Reporter:
     def tell(self, take: Take, kind: str, totals: Totals = NOTHING_YET, detail: str | None = None) -> None:
         """A heartbeat or part, without waiting: the next one makes up for a lost one."""
         try:
-            self._publish(self._record(take.report(kind, self._clock.now(), totals, detail)))
+            self._send(self._record(take.report(kind, self._clock.now(), totals, detail)), _unheard)
         except ProducerFull:
             log.warning("report_dropped", kind=kind, take=take.take_id)
 
@@ -62,12 +62,18 @@ class Reporter:
         `acknowledged` is called on the publisher's thread once the broker has the record. Raises
         KafkaException for a record that can never be sent.
         """
+
+        def on_delivery(error: KafkaError | None, _: Message | None) -> None:
+            if error is None:
+                acknowledged()
+                return
+            log.warning("publish_failed", topic=record.topic, error=error.str())
+            self._unsent.append((record, acknowledged))
+
         try:
-            future = self._publish(record)
+            self._send(record, on_delivery)
         except ProducerFull:
             self._unsent.append((record, acknowledged))
-        else:
-            future.add_done_callback(partial(self._answered, record, acknowledged))
 
     def resend(self) -> None:
         """Publish again what failed since the last call; somebody calls this every now and then."""
@@ -97,16 +103,12 @@ class Reporter:
             if giving_up():
                 return False
 
-    def _answered(self, record: Outgoing, acknowledged: Acknowledged, future: Future[Delivered]) -> None:
-        error = future.exception()
-        if error is None:
-            acknowledged()
-            return
-        log.warning("publish_failed", error=str(error))
-        self._unsent.append((record, acknowledged))
-
     def _record(self, record: StepReport | StepOutcome) -> Outgoing:
         return envelope.command(record, self._codec.encode(record))
 
-    def _publish(self, record: Outgoing) -> Future[Delivered]:
-        return self._publisher.publish(record.topic, record.key, record.value, record.headers)
+    def _send(self, record: Outgoing, on_delivery: OnDelivery) -> None:
+        self._publisher.send(record.topic, record.key, record.value, record.headers, on_delivery)
+
+
+def _unheard(_error: KafkaError | None, _message: Message | None) -> None:
+    """The next report makes up for a lost one."""

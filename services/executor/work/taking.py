@@ -104,12 +104,14 @@ class Taking:
             return
         self._full = False
         self._queue.join()
-        held = [partition for partition in self._queue.partitions.values() if partition.waiting]
-        self._queue.read(HELD_POLL_S if held else POLL_S)
-        if not self._begin() and held:
-            self._lanes.wait_idle(HELD_POLL_S)
+        if self._queue.pace(stuck=self._lanes.still_for_s() >= FULL_WAIT_S):
+            busy = self._queue.held() or self._lanes.queued()
+            self._queue.read(HELD_POLL_S if busy else POLL_S)
+        began = self._begin()
+        self._lanes.hurry()
+        if not began and self._queue.held():
+            self._lanes.wait_idle(HELD_POLL_S) if not self._lanes.queued() else self._stop.wait(HELD_POLL_S)
         self._queue.commit_if_due()
-        self._queue.pace()
 
     def _leave(self) -> None:
         if not self._full:
