@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -67,3 +68,17 @@ def test_the_description_that_the_readme_names_is_served(local: Local) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     answer = httpx.get(local.state["api_url"] + "/openapi.json", headers=headers, trust_env=False)
     assert "/v1/executions" in answer.json()["paths"]
+
+
+def test_the_sample_of_the_data_exhaust_api_is_posted(local: Local) -> None:
+    block = next(
+        text for text in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "submit.json" in text
+    )
+    load, submit, listing = [line[2:] for line in block.replace("\\\n", "").splitlines()]
+    root = Path(__file__).parents[2]
+    load = load.replace(".venv/bin/python", sys.executable) + f" --data {local.folder.root}"
+    variables = f"API={local.state['api_url']} KEY={local.api_key}\n"
+    bash(local, root, load)
+    id = json.loads(bash(local, root, variables + submit))["result"]["request_id"]
+    jobs = json.loads(bash(local, root, variables + listing))["result"]["jobs"]
+    assert [job["request_id"] for job in jobs] == [id]
