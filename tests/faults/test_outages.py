@@ -18,10 +18,10 @@ import pytest
 
 from services.cli.dev.folder import free_port
 from services.contracts.commands import StepOutcome
-from services.contracts.events import StepCompleted, StepRunning, type_of
+from services.contracts.events import FilePublished, StepCompleted, StepRunning, type_of
 from services.runtime import entropy, schemas
 from tests import waiting
-from tests.faults.harness import parcels, report
+from tests.faults.harness import history, parcels, report
 from tests.faults.harness.topic import Reader, Stories, Story
 from tests.faults.harness.world import Found, World, world
 from tests.stack import OwnStack, own_stack
@@ -32,7 +32,7 @@ SEED = int(os.environ.get("FAULTS_SEED") or int.from_bytes(entropy.token(3)))
 ROWS = 60_000
 OUTAGE_S = 60.0
 CALLERS = 50
-GATED = {"jobType": "export", "dataset": parcels.GATED_ID, "params": {"batches": ["BERN", "CORK"]}}
+GATED = history.exhaust(parcels.GATED_ID, ["NORTH", "BERN"])
 LANES = 2
 
 
@@ -159,6 +159,8 @@ def test_a_worker_that_wakes_after_its_lease_changes_nothing(outages: Outages) -
         asked = {run.history.submit(body=GATED).execution_id for _ in range(LANES)}
         waiting.until(lambda: len(owned(stories, asked)) == LANES, 60, "the worker to run them all")
         takes = owned(stories, asked)
+        shown = {id: exhaust_view(run, id) for id in asked}
+        assert {job["status"] for job in shown.values()} == {"PROCESSING"}
         first.suspend()
         run.watch.frozen[first.pid] = run.watch.now()
         open_gate()
@@ -166,13 +168,24 @@ def test_a_worker_that_wakes_after_its_lease_changes_nothing(outages: Outages) -
             with away(OUTAGE_S), second_worker(first):
                 waiting.until(lambda: ended(stories, asked), 120, "the work to be done by another")
                 before = {id: list(stories.by_id[id].events) for id in asked}
+                shown = {id: exhaust_view(run, id) for id in asked}
         finally:
             first.resume()
+        assert {job["status"] for job in shown.values()} == {"COMPLETED"}
         assert takes.isdisjoint(winners(stories, asked))
-        waiting.until(lambda: takes <= outcomes(bootstrap), 90, "the late outcomes")
-        waiting.until(lambda: stale(run) >= len(takes), 60, "the manager to drop the late outcomes")
+
+        def woken() -> bool:
+            """Each late take has told its outcome, or was told to be quiet."""
+            return len(takes & outcomes(bootstrap)) + revoked(run) >= len(takes)
+
+        waiting.until(woken, 90, "the late takes to end")
+        late = len(takes & outcomes(bootstrap))
+        waiting.until(lambda: stale(run) >= late, 60, "the manager to drop the late outcomes")
         stories.read_on()
         assert {id: stories.by_id[id].events for id in asked} == before
+        assert {id: exhaust_view(run, id) for id in asked} == shown
+        keys = [e.file.key for events in before.values() for e in events if isinstance(e, FilePublished)]
+        assert keys and not [key for key in keys for take in takes if take in key]
     outages.settled()
 
 
@@ -218,13 +231,30 @@ def outcomes(bootstrap: str) -> set[str]:
     return {record.take_id for record in records if isinstance(record, StepOutcome)}
 
 
+def exhaust_view(run: World, id: str) -> dict[str, Any]:
+    """What S1 shows of a request; without what is signed anew for every answer."""
+    url, key = run.system.address()
+    path = f"{url}/data/v3/job/request/read/{history.TAG}/{id}"
+    answer = httpx.get(path, headers={"Authorization": f"Bearer {key}"}, timeout=15, trust_env=False)
+    job: dict[str, Any] = answer.raise_for_status().json()["result"]
+    links = [link.partition("?")[0] for link in job["downloadURLs"]]
+    return {**job, "downloadURLs": links, "expiresAt": None}
+
+
+def revoked(run: World) -> float:
+    """How many takes the first worker has stopped because it was told to."""
+    return _counted(run, "worker", "steps_ended_total", "revoked")
+
+
 def stale(run: World) -> float:
     """How many outcomes the manager has dropped, as it counts them."""
-    port = run.system.state["ports"]["manager"]
+    return _counted(run, "manager", "stale_reports_total", "Outcome")
+
+
+def _counted(run: World, process: str, metric: str, label: str) -> float:
+    port = run.system.state["ports"][process]
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5, trust_env=False).text
-    lines = [
-        line for line in text.splitlines() if line.startswith("stale_reports_total") and "Outcome" in line
-    ]
+    lines = [line for line in text.splitlines() if line.startswith(metric) and label in line]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 

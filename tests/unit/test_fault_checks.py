@@ -18,7 +18,7 @@ from services.runtime import blobs, schemas
 from services.runtime.container import Files
 from tests import exporting
 from tests.faults.harness import checks, files, parcels
-from tests.faults.harness.history import History, Secrets
+from tests.faults.harness.history import History, Secrets, exhaust
 from tests.faults.harness.receiver import Call, Receiver
 from tests.faults.harness.topic import Story
 from tests.faults.harness.watch import Life, Watch
@@ -181,3 +181,12 @@ def test_partial_and_missing_files_are_seen(tmp_path: Path, monkeypatch: pytest.
     assert "not what psql copies" in files.check_store(tmp_path, {}, "")[0][0]
     story = told(file_story("e" * 40, "demo", "reports-BERN.csv", "b/reports-BERN.csv", b"x"))
     assert "not in the store" in files.check_store(tmp_path, {"e": story}, "")[0][0]
+
+
+def test_a_request_by_the_data_exhaust_api_is_known_by_its_msgid(history: History) -> None:
+    body = exhaust(parcels.REGIONAL_ID, ["NORTH", "BERN"])
+    first, second = history.new(body), history.new(body)
+    msgids = [asked.body["params"]["msgid"] for asked in (first, second)]
+    assert msgids[0] != msgids[1]
+    assert first.execution_id == ids.execution_id("demo", "dev", "POST job/request/submit", msgids[0])
+    assert (first.depots, first.listeners) == (("ALTONA", "BERN", "DELFT", "ESPOO"), {})

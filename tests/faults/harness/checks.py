@@ -1,5 +1,6 @@
 """The invariants, after every round. Each function returns what is wrong, in words."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -18,8 +19,9 @@ from services.contracts.events import (
     type_of,
 )
 from tests import waiting
-from tests.faults.harness.files import check_downloads
-from tests.faults.harness.history import Asked, History
+from tests.faults.harness import parcels
+from tests.faults.harness.files import MANIFEST, check_downloads
+from tests.faults.harness.history import TAG, Asked, History
 from tests.faults.harness.receiver import Receiver
 from tests.faults.harness.topic import Story
 from tests.faults.harness.watch import Watch
@@ -85,6 +87,34 @@ def _check_view(
         faults.append(f"{asked.key}: status {view['status']}, the log ends with {story.end}")
     if view["status"] == "completed":
         faults += check_downloads(asked, view, story, address, source_url)
+    if asked.exhaust:
+        faults += _check_exhaust(client, asked, view, address)
+    return faults
+
+
+def _check_exhaust(
+    client: httpx.Client, asked: Asked, view: Mapping[str, Any], address: tuple[str, str]
+) -> list[str]:
+    """S1's answer tells what ours tells; its links give the files that were checked there."""
+    answer = client.get(f"/data/v3/job/request/read/{TAG}/{asked.execution_id}")
+    job = answer.json()["result"]
+    if (answer.status_code, job.get("status")) != (200, view["words"]["exhaust"]):
+        return [f"{asked.key}: S1 tells {answer.status_code} {answer.text[:300]}, we tell {view['status']}"]
+    if view["status"] != "completed":
+        return [f"{asked.key}: S1 gives links"] if job["downloadURLs"] else []
+    wanted = {
+        "ids": [*asked.depots],
+        "channels": [entry for entry in asked.entries if entry in parcels.REGIONS],
+    }
+    faults = []
+    if job["request"]["batchFilters"] != wanted:
+        faults.append(f"{asked.key}: expected {wanted}, S1 tells {job['request']['batchFilters']}")
+    hashes = {}
+    for link in job["downloadURLs"]:
+        found = httpx.get(link if link.startswith("http") else address[0] + link, timeout=30, trust_env=False)
+        hashes[link.partition("?")[0].rpartition("/")[2]] = hashlib.sha256(found.content).hexdigest()
+    if hashes != {file["name"]: file["sha256"] for file in view["files"] if file["name"] != MANIFEST}:
+        faults.append(f"{asked.key}: S1's links give {hashes}")
     return faults
 
 

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from tests import waiting
 from tests.faults.harness import parcels
 
 ROUTE = "POST /v1/executions"
+EXHAUST_ROUTE = "POST job/request/submit"
+TAG = "faults"
 PATIENCE_S = 120.0
 Told = Literal["ok", "fail", "unknown"]
 EVENTS: tuple[list[str], ...] = (
@@ -22,6 +25,26 @@ EVENTS: tuple[list[str], ...] = (
     ["TASK"],
     ["on-execution-complete"],
 )
+
+
+LONG_SHARE = 0.02
+EXHAUST_SHARE = 0.25
+
+
+def msgid(key: str) -> str:
+    """S1's idempotency key for one of ours."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, key))
+
+
+def exhaust(report: str, entries: list[str]) -> dict[str, Any]:
+    """A request of S1, whose msgid is set when it is asked; files equal those of the other requests."""
+    config = {"batchFilters": entries, "columns": [*parcels.COLUMNS]}
+    return {
+        "id": "ekstep.analytics.job.request.submit",
+        "ver": "1.0",
+        "ts": "2016-12-07T12:40:40+05:30",
+        "request": {"tag": TAG, "jobId": report, "jobConfig": config, "output_format": "csv"},
+    }
 
 
 @dataclass(slots=True)
@@ -35,14 +58,31 @@ class Asked:
     told: Told = "unknown"
 
     @property
+    def exhaust(self) -> bool:
+        """Whether it goes by S1's data-exhaust API."""
+        return "request" in self.body
+
+    @property
+    def entries(self) -> list[str]:
+        """S1's batchFilters."""
+        entries: list[str] = self.body["request"]["jobConfig"]["batchFilters"]
+        return entries
+
+    @property
     def listeners(self) -> dict[str, list[str]]:
         """Path of each callback -> the events it asked for."""
+        if self.exhaust:
+            return {}
         found = self.body.get("callbacks") or [self.body["callback"]]
         return {"/" + one["url"].split("/", 3)[3]: one["events"] for one in found}
 
     @property
     def depots(self) -> tuple[str, ...]:
         """The files that must come out."""
+        if self.exhaust:
+            return tuple(
+                sorted({depot for one in self.entries for depot in parcels.REGIONS.get(one, (one,))})
+            )
         if self.body["jobType"] != "export":
             return ()
         return tuple(self.body["params"].get("batches", parcels.DEPOTS))
@@ -83,9 +123,14 @@ class History:
             key = f"{self.prefix}-{number}"
             if body is None:
                 body = self._body(key, self.rng)
-            else:
+            elif "request" not in body:
                 body = {**body, "callback": self._callback(f"{key}/0", self.rng)}
-            asked = Asked(number, key, ids.execution_id("demo", "dev", ROUTE, key), body)
+            if "request" in body:
+                body = {**body, "params": {"msgid": msgid(key)}}
+                id = ids.execution_id("demo", "dev", EXHAUST_ROUTE, msgid(key))
+            else:
+                id = ids.execution_id("demo", "dev", ROUTE, key)
+            asked = Asked(number, key, id, body)
             self.asked.append(asked)
             return asked
 
@@ -101,18 +146,21 @@ class History:
     def once(self, asked: Asked) -> Told:
         """One POST."""
         url, key = self.address()
-        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": asked.key}
+        headers = {"Authorization": f"Bearer {key}"}
+        if not asked.exhaust:
+            headers["Idempotency-Key"] = asked.key
+        path = "/data/v3/job/request/submit" if asked.exhaust else "/v1/executions"
         try:
-            answer = httpx.post(
-                f"{url}/v1/executions", json=asked.body, headers=headers, timeout=15, trust_env=False
-            )
+            answer = httpx.post(url + path, json=asked.body, headers=headers, timeout=15, trust_env=False)
         except httpx.HTTPError as error:
             self.answers[type(error).__name__] += 1
             return asked.told
         self.answers[str(answer.status_code)] += 1
-        if answer.status_code == 202:
-            if answer.json()["execution_id"] != asked.execution_id:
-                self.faults.append(f"{asked.key}: the answer names {answer.json()['execution_id']}")
+        if answer.is_success:
+            body = answer.json()
+            told = body["result"]["request_id"] if asked.exhaust else body["execution_id"]
+            if told != asked.execution_id:
+                self.faults.append(f"{asked.key}: the answer names {told}")
             asked.told = "ok"
         elif answer.status_code < 500:
             asked.told = "fail"
@@ -132,6 +180,11 @@ class History:
         return {asked.execution_id: asked for asked in [*self.asked] if asked.told != "fail"}
 
     def _body(self, path: str, rng: random.Random) -> dict[str, Any]:
+        if rng.random() < LONG_SHARE:
+            return exhaust(parcels.SLOW_ID, [*parcels.REGIONS])
+        if rng.random() < EXHAUST_SHARE:
+            entries = [*parcels.REGIONS, *parcels.DEPOTS]
+            return exhaust(parcels.REGIONAL_ID, rng.sample(entries, rng.randrange(1, 3)))
         callbacks = [self._callback(f"{path}/{index}", rng) for index in range(rng.choice((1, 1, 2)))]
         callback = {"callback": callbacks[0]} if len(callbacks) == 1 else {"callbacks": callbacks}
         if rng.random() < 0.2:

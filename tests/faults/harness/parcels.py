@@ -33,9 +33,30 @@ DATASET: dict[str, Any] = {
     "order_by": ["parcel_id"],
     "formats": ["csv"],
 }
+REGIONS = {"NORTH": ("ALTONA", "DELFT", "ESPOO"), "SOUTH": ("BERN", "CORK", "FARO")}
+REGIONAL_ID = "parcels-by-region"
+REGIONAL: dict[str, Any] = DATASET | {
+    "table": "public.regional_parcels",
+    "columns": [*DATASET["columns"], {"name": "region", "type": "string"}],
+    "batch": {"column": "depot", "channel_column": "region"},
+}
+"""The same rows for S1's requests: which depots a region has, only the source knows."""
+SLOW_ID = "slow-parcels"
+SLOW: dict[str, Any] = REGIONAL | {"table": "public.slow_parcels"}
+"""The same rows, a quarter of a second for every thousandth: all of 60,000 take longer than a lease."""
 GATED_ID = "gated-parcels"
-GATED: dict[str, Any] = DATASET | {"table": "public.gated_parcels"}
+GATED: dict[str, Any] = REGIONAL | {"table": "public.gated_parcels"}
 """The same rows, which come only while the gate is open."""
+VIEWS = f"""
+CREATE VIEW public.regional_parcels AS
+    SELECT parcels.*, CASE WHEN depot IN {REGIONS["NORTH"]} THEN 'NORTH' ELSE 'SOUTH' END AS region
+    FROM public.parcels;
+CREATE FUNCTION public.slowly(number bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    IF number % 1000 = 0 THEN PERFORM pg_sleep(0.25); END IF;
+    RETURN true;
+END $$;
+CREATE VIEW public.slow_parcels AS SELECT * FROM public.regional_parcels WHERE public.slowly(parcel_id);
+"""
 GATE = """
 CREATE FUNCTION public.passed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
     WHILE NOT pg_try_advisory_xact_lock_shared(1) LOOP PERFORM pg_sleep(0.05); END LOOP;
@@ -43,7 +64,7 @@ CREATE FUNCTION public.passed() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE VIEW public.gated_parcels AS
     SELECT parcels.* FROM (SELECT public.passed() AS passed OFFSET 0) AS gate
-    JOIN public.parcels ON gate.passed;
+    JOIN public.regional_parcels AS parcels ON gate.passed;
 """
 NOTES = ("", '"say ""fragile"""', '"a, b"', '"two\nlines"', "Zoë Łódź 東京", "plain")
 LIGHT_G = 5_000
@@ -60,6 +81,7 @@ def load(url: str, rows: int) -> None:
     ]
     columns = ", ".join(f"{name} {type_}" for name, (_, type_) in COLUMNS.items())
     _psql(url, f"CREATE TABLE public.parcels ({columns})", b"")
+    _psql(url, VIEWS, b"")
     _psql(url, "\\copy public.parcels FROM pstdin WITH (FORMAT csv)", "".join(lines).encode())
 
 

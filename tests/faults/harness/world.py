@@ -56,6 +56,8 @@ class World:
         """The source table and its dataset."""
         parcels.load(self.system.state["source_url"], rows)
         self.system.put_dataset(parcels.DATASET_ID, parcels.DATASET)
+        self.system.put_dataset(parcels.REGIONAL_ID, parcels.REGIONAL)
+        self.system.put_dataset(parcels.SLOW_ID, parcels.SLOW)
 
     def leaks(self, *folders: Path) -> list[str]:
         """Where a secret of the history was found; `folders` hold `kafka` and `postgres` of their own."""
