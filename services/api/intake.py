@@ -19,6 +19,7 @@ from threading import Thread
 from typing import Any
 
 import psycopg2
+from msgspec import Struct
 from prometheus_client import Histogram
 
 from services.api.pool import STATEMENT_TIMEOUT_MS, DatabaseAway
@@ -40,8 +41,7 @@ GROUP = Histogram(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(Struct, frozen=True, gc=False):  # a tenth of what a frozen dataclass costs to make
     """A checked request, ready to be stored."""
 
     execution_id: str
@@ -59,8 +59,7 @@ class Submit:
     record: Outgoing
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True, gc=False):
     """Whose request the table holds under the id, and what it was: this one (`is_new`), or an earlier one."""
 
     tenant: str

@@ -77,6 +77,7 @@ class Keyring:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._known: dict[str, _Known] = {}
+        self._recent: dict[str, tuple[float, Caller]] = {}
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who sent this `Authorization` header. Raises Problem (401) and DatabaseAway."""
@@ -90,11 +91,18 @@ class Keyring:
 
     def known(self, authorization: str) -> Caller | None:
         """Who sent this header, if the key is good and was looked up within the last 2 s."""
+        now = time.monotonic()
+        recent = self._recent.get(authorization)
+        if recent is not None and now - recent[0] < CACHED_S:
+            return recent[1]
         match = _sent(authorization)
         known = None if match is None else self._known.get(match["prefix"])
-        if match is None or known is None or time.monotonic() - known.read_at >= CACHED_S:
+        if match is None or known is None or now - known.read_at >= CACHED_S or not known.opens(match[0]):
             return None
-        return known.caller if known.opens(match[0]) else None
+        if len(self._recent) >= CACHED_MAX:
+            self._recent.clear()
+        self._recent[authorization] = (known.read_at, known.caller)
+        return known.caller
 
     async def _lookup(self, prefix: str) -> _Known | None:
         now = time.monotonic()

@@ -1,6 +1,7 @@
 """The api process: HTTP, intake, relay, projector, republisher and clock, started and drained in order."""
 
 import contextlib
+import gc
 import os
 import socket
 import threading
@@ -96,6 +97,7 @@ class Server:
     def start(self) -> None:
         """Start every thread; database and broker may be away."""
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
+        gc.freeze()  # what was imported stays: the collector need not look at it again
         PROJECTOR_READY.set_function(lambda: self._processor.ready()[0])
         self._clock.start()
         self._intake.start()

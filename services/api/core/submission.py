@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+
 from services.contracts.callbacks import check_callback, header_fault
 from services.contracts.commands import Callback, Definition, JobRequested
 from services.contracts.errors import FieldError
@@ -37,8 +39,7 @@ class OnDuplicate(StrEnum):
     RERUN_IF_FAILED = "rerun_if_failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """A body whose shape is right. Header values and secrets are still in clear: it must not be stored."""
 
     job_type: str
