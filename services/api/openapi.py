@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.api import openapi_exhaust
+from services.api import openapi_exhaust, openapi_problems
 from services.api.core.submission import FIELDS, OnDuplicate
 from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from services.contracts.callbacks import METHODS
@@ -274,12 +274,34 @@ LOG: Responses = {
     },
     204: {"description": "the client that comes back has heard the end"},
 }
-FILE: Responses = {
-    200: {"description": "the file", "content": {"*/*": {}}},
-    206: {"description": "the one range of bytes that was asked for", "content": {"*/*": {}}},
-    404: {"description": "no such file, or the link is altered or expired"},
-    416: {"description": "the range lies behind the end of the file"},
+_RANGE = {
+    "parameters": [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "examples": [example]},
+            "description": description,
+        }
+        for name, example, description in (
+            ("Range", "bytes=0-1023", "RFC 9110: one range of bytes"),
+            ("If-Range", '"<etag>"', "the range only of this very file, else all of it"),
+        )
+    ]
 }
+_FILE_FOUND: Responses = {
+    200: {"description": "the file", "content": {"*/*": {}}},
+    404: {"description": "no such file, or the link is altered or expired"},
+}
+FILE: dict[str, Any] = {
+    "responses": {
+        **_FILE_FOUND,
+        206: {"description": "the one range of bytes that was asked for", "content": {"*/*": {}}},
+        416: {"description": "the range lies behind the end of the file"},
+    },
+    "openapi_extra": _RANGE,
+}
+FILE_HEAD: dict[str, Any] = {"responses": _FILE_FOUND}
 
 
 def install(app: FastAPI) -> None:
@@ -293,6 +315,7 @@ def install(app: FastAPI) -> None:
             for path in document["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+                    openapi_problems.spell_out(operation, PROBLEMS["default"]["content"])
             for unused in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(unused, None)
             app.openapi_schema = document

@@ -281,8 +281,9 @@ def logs(
         path = f"{EXECUTIONS}/{id}/steps/{name}/log"
         pieces = (message.data for message in api.stream(path)) if follow else [api.request("GET", path).text]
         for piece in pieces:
-            written = written or bool(piece)
-            typer.echo(piece, nl=follow)
+            if piece:
+                written = True
+                typer.echo(piece.removesuffix("\n"))
     if not written:
         output.note("nothing logged" if names else "no steps yet")
 

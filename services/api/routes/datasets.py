@@ -54,7 +54,12 @@ async def put(
 
 
 @router.get(
-    "/{id}", operation_id="getDataset", responses={200: openapi.json_of("Definition", "the revision")}
+    "/{id}",
+    operation_id="getDataset",
+    responses={
+        200: openapi.json_of("Definition", "the revision"),
+        304: {"description": "the revision that If-None-Match names"},
+    },
 )
 async def get(
     id: Id,

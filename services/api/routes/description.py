@@ -1,4 +1,4 @@
-"""GET /openapi.json, /asyncapi.json, /asyncapi.yaml: what api and topics offer, for those who may use them."""
+"""GET /openapi.json, /asyncapi.json, /asyncapi.yaml: what api and topics offer, for those with a key."""
 
 from functools import cache
 from typing import Any

@@ -27,8 +27,8 @@ log = telemetry.get_logger()
 router = APIRouter(tags=["files"])
 
 
-@router.get("/files/{execution_id}/{name}", operation_id="getFile", responses=openapi.FILE)
-@router.head("/files/{execution_id}/{name}", operation_id="headFile", responses=openapi.FILE)
+@router.get("/files/{execution_id}/{name}", operation_id="getFile", **openapi.FILE)
+@router.head("/files/{execution_id}/{name}", operation_id="headFile", **openapi.FILE_HEAD)
 async def read(execution_id: str, name: str, request: Request, parts: AnyParts) -> Response:
     """The file's bytes, or one range of them. Links come from GET /v1/executions/{id} and expire."""
     is_ours = EXECUTION_ID.fullmatch(execution_id) and len(name) <= NAME_CHARS_MAX and "\0" not in name

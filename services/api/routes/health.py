@@ -21,7 +21,7 @@ async def live() -> Response:
     return reply({"ok": True})
 
 
-@router.get("/readyz", operation_id="ready")
+@router.get("/readyz", operation_id="ready", responses={503: {"description": "the database is away"}})
 async def ready(parts: AnyParts) -> Response:
     """200 while requests are taken. `degraded` names what is away although they are (Kafka)."""
     body: dict[str, Any] = {"degraded": parts.degraded()}

@@ -1,0 +1,51 @@
+"""Which problems each operation can answer. A test reads them from the code and compares."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.api.problems import KINDS
+
+CRASH = 500
+_READ = (401, 404, 503)
+_LIST = (400, 401, 503)
+_FOLLOW = (400, 401, 404, 429, 503)
+_WRITE = (400, 401, 403, 408, 413, 415, 503)
+
+STATUSES: Mapping[str, tuple[int, ...]] = {
+    "live": (),
+    "ready": (503,),
+    "metrics": (),
+    "describe": (401, 503),
+    "describeTopics": (401, 503),
+    "describeTopicsAsYaml": (401, 503),
+    "putDataset": (*_WRITE, 412),
+    "getDataset": (*_READ, 400),
+    "listDatasets": _LIST,
+    "deleteDataset": (401, 403, 404, 412, 503),
+    "submitExecution": (*_WRITE, 409),
+    "listExecutions": _LIST,
+    "getExecution": _READ,
+    "listExecutionEvents": _FOLLOW,
+    "getStepLog": _FOLLOW,
+    "cancelExecution": (*_WRITE, 404, 409),
+    "rerunExecution": (*_WRITE, 404, 409),
+    "submitJobRequest": (*_WRITE, 409),
+    "readJobRequest": _READ,
+    "listJobRequests": (401, 503),
+    "searchJobRequests": (400, 401, 408, 413, 415, 503),
+    "headFile": (404, 503),
+    "getFile": (404, 503),
+    "revokeLinks": (401, 403, 404, 503),
+}
+TITLES: Mapping[int, str] = {
+    status: "; or: ".join(title for code, title in KINDS.values() if code == status)
+    for status in {code for code, _ in KINDS.values()}
+}
+
+
+def spell_out(operation: dict[str, Any], content: Mapping[str, Any]) -> None:
+    """Put each status in the place of `default`, in its form; `content` is that of a problem."""
+    answers = operation["responses"]
+    form = answers.pop("default", {"content": content})
+    for status in sorted((*STATUSES.get(operation["operationId"], ()), CRASH)):
+        answers.setdefault(str(status), {**form, "description": TITLES[status]})
