@@ -11,7 +11,7 @@ from typing import Any
 from urllib.error import URLError
 
 import psycopg2
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from services.cli.dev.folder import free_port
 from services.contracts import envelope
@@ -139,6 +139,7 @@ class Workers:
     stack: Stack
     folder: Path
     source_url: str
+    protocol: str = "classic"
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self, **settings: str) -> tuple[subprocess.Popen[bytes], Callable[[], bool]]:
@@ -147,6 +148,7 @@ class Workers:
         environment = {
             "PATH": os.environ["PATH"],
             "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap,
+            "MILLSTREAM_KAFKA__GROUP_PROTOCOL": self.protocol,
             "MILLSTREAM_BLOBS__URL": f"file://{self.folder}/blobs",
             "MILLSTREAM_FILES__KEYS": exporting.keys_text(),
             "MILLSTREAM_SOURCES__MAIN": self.source_url,
@@ -197,9 +199,17 @@ class Workers:
 def committed(stack: Stack, queue: str = "step.requested") -> int:
     """How many records of the queue its group has settled."""
     consumer = Consumer(kafka.consumer_config(stack.kafka, "tests-offsets", QUEUES[queue]))
+    partitions = [TopicPartition(queue, index) for index in range(12)]
+
+    def found() -> list[TopicPartition] | None:
+        try:
+            return consumer.committed(partitions, timeout=10)
+        except KafkaException:  # a broker that has just started has no coordinator for a moment
+            return None
+
     try:
-        partitions = [TopicPartition(queue, index) for index in range(12)]
-        return sum(max(partition.offset, 0) for partition in consumer.committed(partitions, timeout=10))
+        offsets = until(found, 30, f"the offsets of {QUEUES[queue]}")
+        return sum(max(partition.offset, 0) for partition in offsets)
     finally:
         consumer.close()
 

@@ -79,19 +79,17 @@ def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
     """The configuration of every consumer.
 
     Range assignment gives one member the same partition index of all its topics. The 6 s session makes the
-    partitions of a killed process move within about 7 s. `auto.offset.reset=error` because a position
-    outside the log is a fact to be handled, never a reason to skip or repeat silently.
+    partitions of a killed process move within about 7 s; under the protocol `consumer` (KIP-848) the broker
+    sets it. `auto.offset.reset=error` because a position outside the log is a fact to be handled, never a
+    reason to skip or repeat silently.
     """
     return {
+        **_MEMBERSHIP[settings.group_protocol],
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": client_id,
         "logger": LOGGER,
         "log.connection.close": False,
         "group.id": group_id,
-        "group.protocol": "classic",
-        "partition.assignment.strategy": "range",
-        "session.timeout.ms": 6_000,
-        "heartbeat.interval.ms": 1_500,
         "max.poll.interval.ms": 300_000,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -101,6 +99,17 @@ def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
         "fetch.wait.max.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
     }
+
+
+_MEMBERSHIP: Mapping[str, Config] = {
+    "classic": {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": 6_000,
+        "heartbeat.interval.ms": 1_500,
+    },
+    "consumer": {"group.protocol": "consumer", "group.remote.assignor": "range"},
+}
 
 
 def admin(settings: Kafka, client_id: str) -> AdminClient:

@@ -124,10 +124,13 @@ class Section(BaseModel):
 
 
 class Kafka(Section):
-    """The broker."""
+    """The broker, and the protocol by which group members share its partitions."""
 
     prefix = "KAFKA__"
     bootstrap_servers: Annotated[str, AfterValidator(_check_bootstrap), Field(description="host:port[,...]")]
+    group_protocol: Annotated[Literal["classic", "consumer"], Field(description="classic or consumer")] = (
+        "classic"
+    )
 
 
 class Database(Section):

@@ -25,7 +25,8 @@ def main() -> None:
     if point:
         crash.arm(settings.Crash(point=point, mark=Path(mark)))
     store = PostgresStore(os.environ["DATABASE"], name, writer(name))
-    log = KafkaLog(settings.Kafka(bootstrap_servers=os.environ["BOOTSTRAP"]), name, f"{name}-{os.getpid()}")
+    broker = {"bootstrap_servers": os.environ["BOOTSTRAP"], "group_protocol": os.environ["PROTOCOL"]}
+    log = KafkaLog(settings.Kafka.model_validate(broker), name, f"{name}-{os.getpid()}")
     handler = Counting(tuple(inputs), output, name)
     Processor(handler, store, log, (output,), Limits(idle_s=0.02)).run(stop)
 

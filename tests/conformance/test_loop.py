@@ -18,12 +18,17 @@ FULL = b"\xff" * 1_047_000  # as large as the topic takes, and no text
 NEVER = threading.Event()
 
 
-@pytest.fixture(params=["memory", pytest.param("real", marks=[pytest.mark.kafka, pytest.mark.postgres])])
+REAL = [pytest.mark.kafka, pytest.mark.postgres]
+
+
+@pytest.fixture(
+    params=["memory", *(pytest.param(protocol, marks=REAL) for protocol in ("classic", "consumer"))]
+)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "memory":
         yield MemoryWorld()
         return
-    real = RealWorld(request.getfixturevalue("stack"))
+    real = RealWorld(request.getfixturevalue("stack"), request.param)
     yield real
     real.close()
 

@@ -92,9 +92,10 @@ class MemoryWorld:
 class RealWorld:
     """Topics and a database of its own on the shared servers."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, group_protocol: str = "classic") -> None:
         tag = f"w{os.getpid()}x{next(_number)}"
         self.stack = stack
+        self.kafka = stack.kafka.model_copy(update={"group_protocol": group_protocol})
         self.handler = Counting((f"in.a.{tag}", f"in.b.{tag}"), f"out.{tag}", tag)
         self._admin = kafka.admin(stack.kafka, f"world-{tag}")
         self._create(*self.handler.inputs, self.handler.output, *(f"{t}.dlq" for t in self.handler.inputs))
@@ -119,7 +120,7 @@ class RealWorld:
 
     def log(self) -> KafkaLog:
         name = self.handler.name
-        return KafkaLog(self.stack.kafka, name, f"{name}-{next(_number)}")
+        return KafkaLog(self.kafka, name, f"{name}-{next(_number)}")
 
     def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None:
         place = -1 if partition is None else partition
@@ -153,7 +154,12 @@ class RealWorld:
     def member_environment(self) -> dict[str, str]:
         """What tests/conformance/member.py needs to join as another process."""
         inputs = json.dumps([self.handler.name, self.handler.inputs, self.handler.output])
-        return {"WORLD": inputs, "BOOTSTRAP": self.stack.bootstrap, "DATABASE": self.database_url}
+        return {
+            "WORLD": inputs,
+            "BOOTSTRAP": self.stack.bootstrap,
+            "PROTOCOL": self.kafka.group_protocol,
+            "DATABASE": self.database_url,
+        }
 
     def close(self) -> None:
         self.publisher.close(5.0)

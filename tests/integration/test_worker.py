@@ -11,6 +11,7 @@ import pytest
 from services.cli.dev.folder import free_port
 from services.contracts import places
 from services.contracts.commands import StepReport, StepRequested
+from services.runtime import entropy
 from services.runtime.schemas import codec
 from tests import exporting
 from tests.exporting import AT
@@ -52,6 +53,13 @@ def gate(workers: Workers) -> Iterator[Gate]:
     connection.close()
 
 
+@pytest.fixture(params=["classic", "consumer"])
+def both(workers: Workers, request: pytest.FixtureRequest) -> Workers:
+    """Workers under either group protocol."""
+    workers.protocol = request.param
+    return workers
+
+
 # ---------------------------------------------------------------- the path
 
 
@@ -59,9 +67,9 @@ def settled(manager: Manager, count: int, queue: str = "step.requested") -> None
     until(lambda: committed(manager.stack, queue) == count, 10, f"{count} settled records")
 
 
-def test_a_short_step_is_run_and_ended_without_a_claim(manager: Manager, workers: Workers) -> None:
+def test_a_short_step_is_run_and_ended_without_a_claim(manager: Manager, both: Workers) -> None:
     before = committed(manager.stack)
-    workers.started()
+    both.started()
     request = manager.request()
     manager.dispatch(request)
     outcome = manager.outcome(request)
@@ -247,20 +255,20 @@ def test_poison_goes_to_the_dead_letters_and_the_queue_goes_on(manager: Manager,
 
 
 def test_a_worker_that_is_full_leaves_its_work_to_others_and_loses_nothing(
-    manager: Manager, workers: Workers, gate: Gate
+    manager: Manager, both: Workers, gate: Gate
 ) -> None:
-    parameters = slow_source(workers)
+    parameters = slow_source(both)
     slow = [manager.request("EXPORT", parameters) for _ in range(8)]
     manager.dispatch(*slow)
-    _, ready = workers.start(MILLSTREAM_WORKER__LONG_LANES="2")
+    _, ready = both.start(MILLSTREAM_WORKER__LONG_LANES="2")
     until(lambda: gate.waiting() == 2, REJOIN_S, "two busy lanes")
     quick = [manager.request() for _ in range(20)]
     manager.dispatch(*quick)
     for request in quick:  # short steps never wait behind long ones
         assert manager.outcome(request).outcome == "done"
-    until(lambda: '"action": "full"' in workers.log(), 10, "the worker to leave the group")
+    until(lambda: '"action": "full"' in both.log(), 10, "the worker to leave the group")
     assert ready()
-    workers.started(MILLSTREAM_WORKER__LONG_LANES="3")
+    both.started(MILLSTREAM_WORKER__LONG_LANES="3")
     until(lambda: gate.waiting() == 5, REJOIN_S, "three more busy lanes")
     assert sum(len(manager.reports(request, "claim")) for request in slow) == 5
     gate.open()
@@ -288,11 +296,11 @@ def test_sigterm_lets_running_steps_end_and_takes_no_more(
     assert manager.outcome(later).outcome == "done"
 
 
-def test_workers_that_come_and_go_lose_nothing(manager: Manager, workers: Workers) -> None:
-    first = workers.started()
+def test_workers_that_come_and_go_lose_nothing(manager: Manager, both: Workers) -> None:
+    first = both.started()
     requests = [manager.request() for _ in range(150)]
     manager.dispatch(*requests[:50])
-    second = workers.started()
+    second = both.started()
     manager.dispatch(*requests[50:100])
     first.send_signal(signal.SIGTERM)
     manager.dispatch(*requests[100:])
@@ -300,6 +308,29 @@ def test_workers_that_come_and_go_lose_nothing(manager: Manager, workers: Worker
     for request in requests:
         assert manager.outcome(request).outcome == "done"
     assert second.poll() is None
+
+
+def test_a_worker_that_was_frozen_hears_what_it_missed(
+    manager: Manager, workers: Workers, gate: Gate
+) -> None:
+    frozen = workers.started(MILLSTREAM_WORKER__LONG_LANES="1")
+    request = manager.request("EXPORT", slow_source(workers))
+    manager.dispatch(request)
+    until(lambda: gate.waiting() == 1, REJOIN_S, "a running step")
+    (claim,) = until(lambda: manager.reports(request, "claim"), 10, "its claim")
+    frozen.send_signal(signal.SIGSTOP)
+    # Its lease ran out: the manager revokes the take and asks for the next attempt.
+    manager.revoke(request, attempt_id=request.attempt_id, take_id=claim.take_id)
+    again = replace(request, attempt=2, attempt_id=entropy.fresh_id())
+    workers.started()
+    manager.dispatch(again)
+    until(lambda: gate.waiting() == 2, REJOIN_S, "the second attempt")
+    frozen.send_signal(signal.SIGCONT)
+    until(lambda: gate.waiting() == 1, 5, "the end of the frozen worker's query")
+    gate.open()
+    assert manager.outcome(again).outcome == "done"
+    until(lambda: '"outcome": "revoked"' in workers.log(), 10, "the end of the first take")
+    assert manager.outcomes(request) == []
 
 
 @pytest.mark.parametrize("point", ["worker.outcome", "worker.outcome.acknowledged"])

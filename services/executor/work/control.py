@@ -42,9 +42,9 @@ class Control:
         self._behind: set[int] = set()
         self._closing = threading.Event()
         self._read_at = time.monotonic()
+        # It joins no group; librdkafka wants a name for one all the same.
         config = consumer_config(kafka, f"{worker}-control", "millstream-worker-control")
-        classic = config | {"group.protocol": "classic"}
-        self._consumer = Consumer({**classic, "auto.offset.reset": "earliest", "enable.partition.eof": True})
+        self._consumer = Consumer({**config, "auto.offset.reset": "earliest", "enable.partition.eof": True})
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:

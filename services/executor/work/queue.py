@@ -43,6 +43,7 @@ class Queue:
         self._codec = codec
         self._lost = lost
         self._subscribed = False
+        self._incremental = kafka.group_protocol == "consumer"
         self._settled: deque[Place] = deque()
         self._committed_at = time.monotonic()
         config = consumer_config(kafka, worker, group) | {
@@ -190,8 +191,11 @@ class Queue:
         return ends
 
     def _on_statistics(self, text: str) -> None:
-        brokers = json.loads(text)["brokers"].values()
+        told = json.loads(text)
+        brokers = told["brokers"].values()
         self.reachable = any(broker["state"] == "UP" and broker["nodeid"] >= 0 for broker in brokers)
+        # Under KIP-848 a member for which there is no partition hears of nothing but its coordinator.
+        self.joined |= self._subscribed and self._incremental and told["cgrp"]["state"] == "up"
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # every single broker's trouble would be a flood

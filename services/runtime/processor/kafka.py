@@ -1,9 +1,18 @@
-"""The loop's log on Kafka: a classic group member with range assignment, and an idempotent producer."""
+"""The loop's log on Kafka: a group member with range assignment, and an idempotent producer."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.contracts.envelope import Outgoing
@@ -15,6 +24,7 @@ from services.runtime.settings import Kafka
 log = telemetry.get_logger()
 
 REQUEST_TIMEOUT_S = 5.0
+STATISTICS_MS = 1000
 
 
 class KafkaLog:
@@ -24,7 +34,11 @@ class KafkaLog:
         """`name` gives the group `millstream-<name>`; `client_id` is unique per process."""
         group = kafka.consumer_config(settings, client_id, f"millstream-{name}")
         # The resume point is PostgreSQL's, so an end that is reached without a record must be seen (EOF).
-        self._consumer = Consumer({**group, "enable.partition.eof": True, "message.max.bytes": 12_000_000})
+        self._incremental = settings.group_protocol == "consumer"
+        group |= {"enable.partition.eof": True, "message.max.bytes": 12_000_000}
+        if self._incremental:
+            group["statistics.interval.ms"] = STATISTICS_MS
+        self._consumer = Consumer({**group, "stats_cb": self._on_statistics})
         self._producer = Producer(kafka.producer_config(settings, client_id))
         self._admin: AdminClient = kafka.admin(settings, f"{client_id}-admin")
         self._assigned: frozenset[Spot] = frozenset()
@@ -55,9 +69,14 @@ class KafkaLog:
     def read_from(self, offsets: Mapping[Spot, int]) -> None:
         """Replace what is read; reading starts at the given offsets, unpaused."""
         self._resume()
-        self._consumer.assign(
-            [TopicPartition(topic, part, offset) for (topic, part), offset in offsets.items()]
-        )
+        wanted = [TopicPartition(topic, part, offset) for (topic, part), offset in offsets.items()]
+        if self._incremental:
+            # Whatever else is assigned stays so, and paused: giving it back is the broker's business.
+            self._consumer.resume(wanted)
+            self._consumer.incremental_unassign(wanted)
+            self._consumer.incremental_assign(wanted)
+        else:
+            self._consumer.assign(wanted)
         self._reading = frozenset(offsets)
         self._paused = False
         self._reached = {}
@@ -168,16 +187,34 @@ class KafkaLog:
 
     def _on_assign(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
         # Nothing is read before the index has been acquired: `read_from` names the offsets.
-        consumer.assign([])
-        self._reading = frozenset()
-        self._assigned = frozenset((spot.topic, spot.partition) for spot in spots)
+        if self._incremental:
+            for spot in spots:
+                spot.offset = OFFSET_BEGINNING
+            consumer.incremental_assign(spots)
+            consumer.pause(spots)
+            self._assigned |= _spots(spots)
+        else:
+            consumer.assign([])
+            self._reading = frozenset()
+            self._assigned = _spots(spots)
         self._generation += 1
 
-    def _on_revoke(self, consumer: Consumer, _spots: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
         self._resume()
-        consumer.unassign()
-        self._reading = self._assigned = frozenset()
+        if self._incremental:
+            consumer.resume(spots)  # paused since they came, if they were never read
+            consumer.incremental_unassign(spots)
+            self._assigned -= _spots(spots)
+            self._reading -= _spots(spots)
+        else:
+            consumer.unassign()
+            self._reading = self._assigned = frozenset()
         self._generation += 1
+
+    def _on_statistics(self, text: str) -> None:
+        """Under KIP-848 a member for which there is no partition hears of nothing but its coordinator."""
+        if self._generation == 0 and json.loads(text)["cgrp"]["state"] == "up":
+            self._generation = 1
 
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
@@ -213,6 +250,10 @@ class KafkaLog:
             return {(spot.topic, spot.partition): future.result().offset for spot, future in futures.items()}
         except KafkaException as error:
             raise Backpressure(f"broker: {error}") from error
+
+
+def _spots(partitions: list[TopicPartition]) -> frozenset[Spot]:
+    return frozenset((spot.topic, spot.partition) for spot in partitions)
 
 
 def _bytes(value: Any) -> bytes:
