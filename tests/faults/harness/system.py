@@ -138,16 +138,24 @@ class System:
         assert code == 0, self.local.output[-2000:]
 
     def put_dataset(self, id: str, definition: Mapping[str, Any]) -> None:
-        """Create a dataset by the public API."""
-        url, key = self.address()
-        answer = httpx.put(
-            f"{url}/v1/datasets/{id}",
-            json=dict(definition),
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=15,
-            trust_env=False,
-        )
-        assert answer.status_code in (200, 201), answer.text
+        """Create a dataset by the public API; again and again, because a crash point may just end api."""
+
+        def is_put() -> bool:
+            url, key = self.address()
+            try:
+                answer = httpx.put(
+                    f"{url}/v1/datasets/{id}",
+                    json=dict(definition),
+                    headers={"Authorization": f"Bearer {key}"},
+                    timeout=15,
+                    trust_env=False,
+                )
+            except httpx.HTTPError:
+                return False
+            assert answer.status_code in (200, 201, 503), answer.text
+            return answer.status_code != 503
+
+        waiting.until(is_put, RETURN_TIMEOUT_S, f"the dataset {id} to be stored")
 
     def _kill_now(self, name: str) -> bool:
         pid = self.state["pids"].get(name)
