@@ -41,7 +41,7 @@ test-integration: setup ## Tests on the real broker and database, which the test
 faults: setup ## The long fault run: kill every process at random instants, many times
 	$(BIN)/pytest -m faults tests/faults
 
-bench: setup $(PEERS) ## Measure the published figures beside their peers (needs redis-server and psql)
+bench: setup $(PEERS) ## Measure the published figures beside their peers (needs redis-server, psql and wrk)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 $(PEERS): requirements/bench.txt
