@@ -130,3 +130,20 @@ def test_a_stream_goes_on_at_the_other_process(
         rest = [message for message in messages(answer) if message.comment is None]
     assert [message.id for message in rest] == [*map(str, range(6, PROGRESS + 4)), None]
     assert rest[-1].event == "end"
+
+
+def test_a_stream_outlives_an_outage_of_the_database(stack: OwnStack, pair: list[Process]) -> None:
+    one, other = pair
+    id = one.submit().json()["execution_id"]
+    whole = story(id)
+    publish(stack, whole[:5])
+    with stream(other.client, f"/v1/executions/{id}/events") as answer:
+        found = (message for message in messages(answer) if message.comment is None)
+        seen = [*islice(found, 5)]
+        stack.postgres.stop()
+        try:
+            publish(stack, whole[5:])
+        finally:
+            stack.postgres.start()
+        seen += found
+    assert [message.id for message in seen] == [*map(str, range(1, PROGRESS + 4)), None]
