@@ -62,7 +62,7 @@ def producer_config(settings: Kafka, client_id: str) -> Config:
         "enable.idempotence": True,
         "acks": "all",
         "partitioner": "murmur2_random",
-        "linger.ms": 2,
+        "linger.ms": 0,  # librdkafka batches what comes while a request is on its way; waiting adds time only
         "compression.type": "lz4",
         "message.timeout.ms": 20_000,
         # A dead letter is its record, which may be as large as its topic allows, and the reason.

@@ -99,7 +99,9 @@ class Log:
                     takes.append(headers["ce_time"])
                 elif headers["ce_type"] in _ENDS:
                     ends[message.key() or b""] = message.timestamp()[1]
-                    assert headers["ce_type"] == b"execution.completed"
+                    assert headers["ce_type"] == b"execution.completed", codec().decode(
+                        EVENTS, message.value()
+                    )
         return Told(datetime.fromisoformat(min(takes).decode()), max(ends.values()) / 1000, len(ends))
 
     def close(self) -> None:

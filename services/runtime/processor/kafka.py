@@ -25,6 +25,11 @@ log = telemetry.get_logger()
 
 REQUEST_TIMEOUT_S = 5.0
 STATISTICS_MS = 1000
+SMALL_BATCH = 100
+"""Up to so many records are sent at once and their answer awaited for a moment: somebody waits for them."""
+SMALL_BATCH_S = 0.01
+LINGER_MS = 2
+"""Larger batches come in one burst, which takes fewer requests when it lingers."""
 
 
 class KafkaLog:
@@ -39,7 +44,9 @@ class KafkaLog:
         if self._incremental:
             group["statistics.interval.ms"] = STATISTICS_MS
         self._consumer = Consumer({**group, "stats_cb": self._on_statistics})
-        self._producer = Producer(kafka.producer_config(settings, client_id))
+        # Failures alone are told: an acknowledgement is a call per record that changes nothing.
+        bursts: kafka.Config = {"delivery.report.only.error": True, "linger.ms": LINGER_MS}
+        self._producer = Producer(kafka.producer_config(settings, client_id) | bursts)
         self._admin: AdminClient = kafka.admin(settings, f"{client_id}-admin")
         self._assigned: frozenset[Spot] = frozenset()
         self._generation = 0
@@ -150,7 +157,10 @@ class KafkaLog:
                 except KafkaException as error:
                     self._refuse(error.args[0])
                     break
-        self._producer.poll(0)
+        if len(records) <= SMALL_BATCH:
+            self._producer.flush(SMALL_BATCH_S)  # a flush does not linger
+        else:
+            self._producer.poll(0)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait for acknowledgements."""
@@ -231,7 +241,7 @@ class KafkaLog:
         error = message.error()
         if error is None:
             pairs: Any = message.headers() or ()
-            headers = tuple((name, _bytes(value)) for name, value in pairs)
+            headers = tuple([pair if pair[1].__class__ is bytes else _bytes(*pair) for pair in pairs])
             return Input(topic, partition, offset, message.key(), message.value(), headers)
         match error.code():
             case KafkaError._PARTITION_EOF:
@@ -256,7 +266,5 @@ def _spots(partitions: list[TopicPartition]) -> frozenset[Spot]:
     return frozenset((spot.topic, spot.partition) for spot in partitions)
 
 
-def _bytes(value: Any) -> bytes:
-    if value is None:
-        return b""
-    return value if isinstance(value, bytes) else str(value).encode()
+def _bytes(name: str, value: Any) -> tuple[str, bytes]:
+    return name, b"" if value is None else str(value).encode()
