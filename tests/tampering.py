@@ -71,7 +71,7 @@ def _after_the_end(log: Log) -> Log:
 
 
 def _foreign(log: Log) -> Log:
-    return [*log[:3], replace(written(OTHER)[3], key=log[0].key), *log[3:]]
+    return [*log[:3], structs.replace(written(OTHER)[3], key=log[0].key), *log[3:]]
 
 
 def _id(log: Log) -> str:
@@ -111,11 +111,11 @@ ATTACKS: Mapping[str, tuple[Callable[[Log], Log], list[Named]]] = {
     "one inserted after the end": (_after_the_end, [(Kind.INSERTED, 7)]),
     "one of another execution inserted": (_foreign, [(Kind.INSERTED, 4)]),
     "bytes inserted": (
-        lambda log: [*log[:2], replace(log[2], value=b"\0\0\0\0\xffgarbage"), *log[2:]],
+        lambda log: [*log[:2], structs.replace(log[2], value=b"\0\0\0\0\xffgarbage"), *log[2:]],
         [(Kind.INSERTED, None)],
     ),
     "one without a chain inserted": (
-        lambda log: [*log[:2], replace(log[2], headers=()), *log[2:]],
+        lambda log: [*log[:2], structs.replace(log[2], headers=()), *log[2:]],
         [(Kind.INSERTED, 3)],
     ),
 }

@@ -2,6 +2,10 @@
 
 import contextlib
 import hashlib
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -140,3 +144,23 @@ def test_tail_shows_nothing_sealed(stack: Stack, publisher: Publisher, millstrea
 def test_what_is_wrong_is_named(millstream: Millstream, words: tuple[str, ...], said: str) -> None:
     ran = millstream("events", "tail", *words)
     assert ran.code in (1, 2) and said in ran.err and not ran.out
+
+
+def test_an_interrupt_ends_what_follows(stack: Stack, publisher: Publisher) -> None:
+    topic = stack.fresh_topics({COPY: 12})[COPY]
+    write(publisher, topic, written())
+    words = ("events", "tail", "--topic", topic, "-n", "1", "--follow", "--jsonl")
+    with subprocess.Popen(
+        [sys.executable, "-m", "services.cli", *words],
+        env={"PATH": "", "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["sequence"] == 6
+        write(publisher, topic, written(OTHER)[:1])  # it goes on with what comes
+        assert json.loads(process.stdout.readline())["execution_id"] == OTHER
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(30), process.stderr.read()) == (2, "")
