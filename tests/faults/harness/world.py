@@ -24,7 +24,7 @@ from tests.faults.harness.watch import Watch
 
 SETTLE_TIMEOUT_S = 300.0
 LANES = {"MILLSTREAM_WORKER__LONG_LANES": "8"}
-"""Work of a dead worker is asked for again within the bound; it must not wait for a lane behind long exports."""
+"""Enough that work which is asked for again within the bound does not wait behind long exports."""
 
 
 @dataclass(frozen=True, slots=True)
