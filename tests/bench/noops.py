@@ -54,11 +54,10 @@ def publish(publisher: Publisher, wanted: Iterable[JobRequested]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the log tells of a run: the first take's and the last end's instants, and how many ended."""
+    """What the log tells of a run: the instants of the first take and of the last end."""
 
     first_take: datetime
     last_end_s: float
-    completed: int
 
     @property
     def seconds(self) -> float:
@@ -83,18 +82,21 @@ class Log:
         """The end of each partition."""
         return dict(enumerate(self._ends()))
 
-    def read(self, count: int) -> Told:
-        """The `count` events that came since."""
+    def read(self, wanted: set[bytes]) -> Told:
+        """The events since, until all these executions have completed.
+
+        A manager that starts publishes again what its predecessor committed last: others are passed over.
+        """
         self._consumer.assign([TopicPartition(EVENTS, part, self._from[part]) for part in PARTITIONS])
         takes: list[bytes] = []
         ends: dict[bytes, int] = {}
-        left = count
-        while left > 0:
-            found = self._consumer.consume(min(left, 5000), TIMEOUT_S)
-            assert found, f"{left} events are missing"
-            left -= len(found)
+        while len(ends) < len(wanted):
+            found = self._consumer.consume(5000, 0.5) or self._consumer.consume(1, TIMEOUT_S)
+            assert found, f"{len(wanted) - len(ends)} ends are missing"
             for message in found:
                 headers: Any = dict(message.headers() or ())
+                if message.key() not in wanted:
+                    continue
                 if headers["ce_type"] == b"execution.accepted":
                     takes.append(headers["ce_time"])
                 elif headers["ce_type"] in _ENDS:
@@ -102,7 +104,7 @@ class Log:
                     assert headers["ce_type"] == b"execution.completed", codec().decode(
                         EVENTS, message.value()
                     )
-        return Told(datetime.fromisoformat(min(takes).decode()), max(ends.values()) / 1000, len(ends))
+        return Told(datetime.fromisoformat(min(takes).decode()), max(ends.values()) / 1000)
 
     def close(self) -> None:
         """Let go of it."""
