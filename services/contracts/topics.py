@@ -10,6 +10,8 @@ import yaml
 
 LOOP_PARTITIONS = 12
 DEAD_LETTER_SUFFIX = ".dlq"
+# Read by every worker for itself: what one of them cannot read, none may put aside for the others.
+_BROADCAST = frozenset({"step.control"})
 _NAME = re.compile(r"[a-z]+(\.[a-z]+)+")
 _TEXTS = ("name", "description", "key")
 _NUMBERS = ("partitions", "retention_ms")
@@ -139,7 +141,8 @@ def _check_kind(topic: Topic, names: frozenset[str]) -> Iterator[str]:
         yield f"{topic.name}.kind: expected `dead letter` exactly for names in {DEAD_LETTER_SUFFIX}"
     if is_dead_letter and topic.name.removesuffix(DEAD_LETTER_SUFFIX) not in names:
         yield f"{topic.name}: expected a dead-letter topic of a declared topic, found an orphan"
-    if topic.consumers and topic.name + DEAD_LETTER_SUFFIX not in names:
+    has_readers = topic.consumers and topic.name not in _BROADCAST
+    if has_readers and topic.name + DEAD_LETTER_SUFFIX not in names:
         yield f"{topic.name}: expected {topic.name}{DEAD_LETTER_SUFFIX} beside a topic that has consumers"
     if not topic.producers or (not is_dead_letter and not topic.consumers):
         yield f"{topic.name}: expected producers and consumers, found an orphan"
