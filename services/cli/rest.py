@@ -85,7 +85,7 @@ class Api:
                 with self._opened(path, last_id, parameters) as answer:
                     if answer.status_code == httpx.codes.NO_CONTENT:
                         return
-                    for message in sse.messages(answer.iter_lines()):
+                    for message in sse.messages(sse.lines(answer.iter_text())):
                         if message.event == "end":
                             return
                         last_id, failures = message.id, 0

@@ -139,6 +139,16 @@ def test_an_execution_is_followed_to_its_end(millstream: Millstream, api: Api) -
     assert millstream("job", "watch", id, "--json").json["status"] == "completed"
 
 
+def test_text_that_looks_like_the_end_of_a_line_is_shown_whole(millstream: Millstream, api: Api) -> None:
+    id = millstream("job", "submit", "--type", "noop").out.strip()
+    tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
+    message = "a\u2028b\u2029c\x85d\x0ce"
+    failed = ExecutionFailed(**facts(id, 2, tenant), reason="r", message=message, step=None, dead_letter=None)
+    api.project([accepted(id, tenant), failed])
+    ran = millstream("job", "watch", id)
+    assert ran.code == 0 and message in ran.out
+
+
 def test_one_that_fails_is_exit_code_1_where_asked_for(millstream: Millstream, api: Api) -> None:
     id = millstream("job", "submit", "--type", "noop").out.strip()
     tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]

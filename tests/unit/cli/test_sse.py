@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.cli.sse import Message, messages
+from services.cli.sse import Message, lines, messages
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,17 @@ from services.cli.sse import Message, messages
 )
 def test_messages(text: str, expected: list[Message]) -> None:
     assert list(messages(text.split("\n"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["a\nb\r\nc\rd\n\n"], ["a", "b", "c", "d", ""]),
+        (["a\r", "\nb\r", "", "\n", "\n", "c"], ["a", "b", ""]),
+        (["a", "b\r", "c\r", "\r"], ["ab", "c", ""]),
+        (["a\u2028b\u2029c\x85d\x0ce\x0bf\x1cg\n"], ["a\u2028b\u2029c\x85d\x0ce\x0bf\x1cg"]),
+    ],
+    ids=["every end", "CRLF in two pieces", "CR", "what ends no line"],
+)
+def test_lines(pieces: list[str], expected: list[str]) -> None:
+    assert list(lines(pieces)) == expected
