@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from services.contracts import envelope, ids, names
-from services.contracts.codec import Codec
+from services.contracts.codec import Codec, Record
 from services.contracts.commands import (
     Command,
     DefinitionState,
@@ -69,7 +69,11 @@ class Manager(Handler[State]):
         """Decode, and hold key and record against each other."""
         if record.topic == "definition.state" and record.value is None:
             return None  # compaction's tombstone: the deletion itself came as a revision
-        return routing.routed(record, self._codec.decode(record.topic, record.value))
+        message = self._codec.decode(record.topic, record.value)
+        try:
+            return routing.routed(record, message)
+        except Exception as error:
+            raise self._cut(error, message) from None
 
     def apply(
         self,
@@ -85,7 +89,10 @@ class Manager(Handler[State]):
             case DefinitionState():
                 return _define(message, state)
             case JobRequested():
-                return self._requested(message, state, lookups, len(record.value or b""), now)
+                try:
+                    return self._requested(message, state, lookups, len(record.value or b""), now)
+                except Exception as error:
+                    raise self._cut(error, message) from None
             case ExecutionCommand():
                 return self._commanded(message, state, record, now)
             case StepReport() | StepOutcome():
@@ -157,6 +164,15 @@ class Manager(Handler[State]):
         state: State = msgspec.msgpack.decode(body[1:], type=kind)
         return state
 
+    def _cut(self, error: Exception, message: Record) -> Exception:
+        """Whatever a request is refused for, its dead letter must not hold what should have been sealed."""
+        if not isinstance(message, JobRequested) or not request.unsealed_fields(message):
+            return error
+        value = self._codec.encode(request.without_secrets(message))
+        if isinstance(error, Poison):
+            return Poison(error.reason, str(error), value)
+        return Poison("internal_error", f"{type(error).__name__}: {error}", value)
+
     def _requested(
         self,
         wanted: JobRequested,
@@ -173,7 +189,6 @@ class Manager(Handler[State]):
             raise Poison(
                 "unsealed",
                 f"{', '.join(unsealed)}: expected sealed values, found plain text; use the REST api",
-                self._codec.encode(request.without_secrets(wanted)),
             )
         early = state.commands if isinstance(state, Parked) else ()
         parked = Parked(request=wanted, until=now + DEFINITION_WAIT, commands=early)

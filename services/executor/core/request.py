@@ -101,9 +101,16 @@ def unsealed_fields(request: JobRequested) -> list[str]:
 
 
 def without_secrets(request: JobRequested) -> JobRequested:
-    """The request with every sealed field cut, fit for a dead letter."""
+    """The request with every sealed field cut, fit for a dead letter.
+
+    Cut, not removed: sent again it is refused again, and no callback goes out unsigned that was to be signed.
+    """
     callbacks = tuple(
-        replace(callback, headers=dict.fromkeys(callback.headers, ""), secret=None)
+        replace(
+            callback,
+            headers=dict.fromkeys(callback.headers, ""),
+            secret=None if callback.secret is None else "",
+        )
         for callback in request.callbacks
     )
     return replace(request, headers=dict.fromkeys(request.headers, ""), callbacks=callbacks)

@@ -203,6 +203,41 @@ def test_the_dead_letter_of_plain_text_in_a_sealed_field_has_it_cut(house: House
     assert cut.callbacks[0].url == "https://a.example/"
 
 
+SECRET = "hunter2-canary"
+SIGNED = Callback(events=(), url="https://a.example/", secret=SECRET)
+PLAIN = job(headers={"Authorization": SECRET}, callbacks=(SIGNED,))
+REFUSED: dict[str, Case] = {
+    "id_conflict": again_with(headers={"Authorization": SECRET}),
+    "too_old": altered(requested_at=NOW - timedelta(days=31)),
+    "bad_time": altered(requested_at=FAR),
+    "bad_name": altered(created_by=NUL),
+    "bad_id": altered(execution_id="42"),
+    "key_mismatch": displaced(key=b"0" * 40),
+    "wrong_partition": elsewhere,
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_no_other_fault_of_a_request_lets_plain_text_into_its_dead_letter(house: House, reason: str) -> None:
+    REFUSED[reason](house, job() if reason == "id_conflict" else PLAIN)
+    house.turn()
+    [(found, text, value)] = house.dead("job.requested")
+    assert found == reason
+    assert value is not None
+    assert SECRET not in text and SECRET.encode() not in value
+
+
+def test_a_request_that_was_cut_is_refused_again_when_it_is_sent_again(house: House) -> None:
+    wanted = job(callbacks=(SIGNED,))
+    elsewhere(house, wanted)
+    house.turn()
+    [letter] = house.broker.records("job.requested.dlq")
+    house.broker.append(raw(wanted, value=letter.value))
+    house.turn()
+    assert [reason for reason, _, _ in house.dead("job.requested")] == ["wrong_partition", "unsealed"]
+    assert house.history(wanted.execution_id) == []
+
+
 def test_the_same_request_again_changes_nothing(house: House) -> None:
     house.say(job())
     house.turn()
