@@ -126,15 +126,16 @@ class Taking:
         room, idle = AHEAD - self._lanes.queued(), self._lanes.idle()
         unclaimed: list[Take] = []
         claimed: list[Take] = []
+        chosen: set[str] = set()
         for partition in (*self._queue.partitions.values(),):
             while partition.waiting and partition.room > 0 and len(unclaimed) < room:
                 record = partition.waiting[0]
                 if isinstance(record.work, Outgoing):
                     self._bury(partition, record.work)
                 elif not _claimed_first(partition, record, record.work):
-                    unclaimed.extend(self._taken(partition, record.work))
+                    unclaimed.extend(self._taken(partition, record.work, chosen))
                 elif len(claimed) < idle:
-                    claimed.extend(self._taken(partition, record.work))
+                    claimed.extend(self._taken(partition, record.work, chosen))
                 else:
                     break
         self._lanes.start(unclaimed, claimed=False)
@@ -146,20 +147,23 @@ class Taking:
         place = partition.take()
         self._reporter.deliver(letter, lambda: self._queue.settle(place))
 
-    def _taken(self, partition: Partition, request: StepRequested) -> Sequence[Take]:
-        """The take, or nothing where there is nothing to run."""
+    def _taken(self, partition: Partition, request: StepRequested, chosen: set[str]) -> Sequence[Take]:
+        """The take, or nothing where there is nothing to run; `chosen` are the attempts of this very turn."""
         place = partition.take()
         take = Take(request, entropy.fresh_id()[:TAKE_ID_DIGITS], self._worker, place)
         known = self._lanes.known(request.attempt_id)
-        if known is not None:
-            # It came again because its commit fell into a rebalance. Our take still runs, and settles it.
-            if known.claimed:
+        if known is not None or request.attempt_id in chosen:
+            # The same record, which came again because its commit fell into a rebalance, is settled by our
+            # take unless that is claimed. Another record of the attempt, as a manager that restarts may
+            # publish, nobody else would settle; the first one stays for whoever comes after us.
+            if known is None or known.claimed or known.take.place != place:
                 self._queue.settle(place)
             return ()
         if (reason := self._control.revoked(take)) is not None:
             log.info("step_revoked", execution=request.execution_id, step=request.step, reason=reason)
             self._queue.settle(place)
             return ()
+        chosen.add(request.attempt_id)
         return (take,)
 
     def _claim(self, takes: Sequence[Take]) -> None:

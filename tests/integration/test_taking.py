@@ -1,0 +1,130 @@
+"""Taking from a real queue, in this process: what becomes of records that come twice or are revoked."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from services.contracts.commands import StepRequested
+from services.executor.steps.outcome import Done, Outcome
+from services.executor.steps.step import Context
+from services.executor.work.control import Control
+from services.executor.work.lanes import Lanes
+from services.executor.work.logs import Logs
+from services.executor.work.reporter import Reporter
+from services.executor.work.taking import SHORT, Taking
+from services.runtime.blobs import in_memory
+from services.runtime.container import Files
+from services.runtime.entropy import LocalClock
+from services.runtime.kafka import Publisher
+from services.runtime.schemas import codec
+from tests import exporting
+from tests.stack import OwnStack, own_stack
+from tests.waiting import until
+from tests.working import REJOIN_S, Manager, committed
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+@dataclass
+class Gated:
+    """Runs until the gate is open; remembers its takes."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    takes: list[str] = field(default_factory=list)
+
+    def run(self, request: StepRequested, context: Context) -> Outcome:
+        self.takes.append(context.take_id)
+        self.gate.wait()
+        return Done()
+
+
+@dataclass
+class Worker:
+    """The parts of a worker that take short steps."""
+
+    stack: OwnStack
+    folder: Path
+    step: Gated = field(default_factory=Gated)
+
+    @contextmanager
+    def taking(self) -> Iterator[Lanes]:
+        """Take until the end of the `with` block."""
+        stop = threading.Event()
+        with ExitStack() as ended:
+            publisher = Publisher(self.stack.kafka, "tests-taking")
+            ended.callback(publisher.close, 10)
+            reporter, store = Reporter(publisher, codec(), LocalClock()), in_memory()
+            files, logs = Files(store, exporting.KEYS), Logs(self.folder, store, (), LocalClock())
+            lanes = Lanes("taking", 2, {"GATED": self.step}, files, {}, reporter, logs)
+            control = Control(self.stack.kafka, "tests-taking", codec(), lanes.revoke)
+            taking = Taking(SHORT, self.stack.kafka, "tests", codec(), reporter, lanes, control, stop)
+            thread = threading.Thread(target=taking.run)
+            control.start()
+            ended.callback(control.close)
+            ended.callback(lanes.drain, 10, 1)
+            thread.start()
+            ended.callback(thread.join)
+            ended.callback(stop.set)
+            ended.callback(self.step.gate.set)
+            until(lambda: taking.ready()[0], REJOIN_S, "a worker that takes")
+            yield lanes
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
+    """A stack of our own: the queues have fixed names."""
+    with own_stack(tmp_path_factory.mktemp("taking")) as stack:
+        yield stack
+
+
+@pytest.fixture
+def manager(own: OwnStack) -> Iterator[Manager]:
+    manager = Manager(own)
+    yield manager
+    manager.close()
+
+
+@pytest.fixture
+def worker(own: OwnStack, tmp_path: Path) -> Worker:
+    return Worker(own, tmp_path)
+
+
+def settled(stack: OwnStack, count: int) -> None:
+    until(lambda: committed(stack) == count, 10, f"{count} settled records")
+
+
+def running(worker: Worker) -> Callable[[], bool]:
+    return lambda: len(worker.step.takes) > 0
+
+
+def test_a_second_record_of_a_running_attempt_holds_nothing_up(manager: Manager, worker: Worker) -> None:
+    """A manager that restarts publishes the last row of its outbox again."""
+    before = committed(manager.stack)
+    request = manager.request("GATED")
+    with worker.taking():
+        manager.dispatch(request)
+        until(running(worker), 10, "a running step")
+        manager.dispatch(request, other := manager.request("GATED"))
+        until(lambda: len(worker.step.takes) == 2, 10, "the step behind it")
+        worker.step.gate.set()
+        assert manager.outcome(other).outcome == "done"
+        settled(worker.stack, before + 3)
+    assert [outcome.outcome for outcome in manager.outcomes(request)] == ["done"]
+
+
+def test_two_records_of_an_attempt_that_are_read_at_once_are_one_take(
+    manager: Manager, worker: Worker
+) -> None:
+    before = committed(manager.stack)
+    request = manager.request("GATED")
+    manager.dispatch(request, request)
+    with worker.taking():
+        until(running(worker), 10, "a running step")
+        settled(worker.stack, before + 2)
+        worker.step.gate.set()
+        assert manager.outcome(request).outcome == "done"
+    assert len(manager.reports(request, "claim")) == len(worker.step.takes) == 1
