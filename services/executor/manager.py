@@ -48,6 +48,8 @@ class Parked(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: JobRequested | None
     until: datetime
     commands: tuple[Input, ...] = ()
+    record: Input | None = None
+    """What the request came as, for its dead letter; none if it was parked before this was kept."""
 
 
 State = Execution | Parked | DefinitionState
@@ -90,7 +92,7 @@ class Manager(Handler[State]):
                 return _define(message, state)
             case JobRequested():
                 try:
-                    return self._requested(message, state, lookups, len(record.value or b""), now)
+                    return self._requested(message, state, lookups, record, now)
                 except Exception as error:
                     raise self._cut(error, message) from None
             case ExecutionCommand():
@@ -121,7 +123,7 @@ class Manager(Handler[State]):
             case Parked(request=None):
                 return self._unknown(key, state, now)
             case Parked():
-                return self._resolve(state, lookups, now)
+                return self._with_letter(self._resolve(state, lookups, now), state.record)
             case DefinitionState():
                 return Change(state)
         assert_never(state)
@@ -178,7 +180,7 @@ class Manager(Handler[State]):
         wanted: JobRequested,
         state: State | None,
         lookups: Mapping[str, State | None],
-        size: int,
+        record: Input,
         now: datetime,
     ) -> Change[State]:
         if isinstance(state, Execution) or (isinstance(state, Parked) and state.request is not None):
@@ -191,8 +193,8 @@ class Manager(Handler[State]):
                 f"{', '.join(unsealed)}: expected sealed values, found plain text; use the REST api",
             )
         early = state.commands if isinstance(state, Parked) else ()
-        parked = Parked(request=wanted, until=now + DEFINITION_WAIT, commands=early)
-        if size > names.REQUEST_BYTES_MAX:
+        parked = Parked(request=wanted, until=now + DEFINITION_WAIT, commands=early, record=record)
+        if (size := len(record.value or b"")) > names.REQUEST_BYTES_MAX:
             message = f"expected at most {names.REQUEST_BYTES_MAX} bytes, found {size}"
             return self._reject(parked, wanted, (FieldError("", message),), now)
         return self._resolve(parked, lookups, now)
@@ -211,6 +213,12 @@ class Manager(Handler[State]):
             message = f'unknown dataset "{wanted.definition_id}" in tenant {wanted.tenant}'
             return self._reject(parked, wanted, (FieldError("definition_id", message),), now)
         return _kept(parked)
+
+    def _with_letter(self, change: Change[State], record: Input | None) -> Change[State]:
+        """A timer brings no record of which the loop could make the dead letter: the parked one it is."""
+        if change.dead is None or record is None:
+            return change
+        return replace(change, dead=None, out=(*change.out, dead_letter(self.name, record, change.dead)))
 
     def _accept(
         self, parked: Parked, resolved: JobRequested, lookups: Mapping[str, State | None], now: datetime

@@ -20,7 +20,7 @@ from services.contracts.commands import (
 from services.contracts.envelope import Outgoing
 from services.contracts.partition import partition_of
 from services.runtime.schemas import codec
-from tests.service.executor.house import NOW, TENANT, House, claim, job, outcome
+from tests.service.executor.house import NOW, TENANT, Desk, House, claim, job, outcome
 from tests.waiting import until
 
 
@@ -302,6 +302,31 @@ def test_a_request_waits_for_the_dataset_it_names(house: House) -> None:
     assert isinstance(event, events.ExecutionAccepted)
     assert event.request.definition is not None
     assert event.request.definition.revision == 3
+
+
+BROKEN = DefinitionState(
+    kind="dataset", tenant=TENANT, id="parcels", revision=1, changed_at=NOW, deleted=False, body={}
+)
+
+
+@pytest.mark.parametrize("definition", [None, BROKEN])
+def test_a_request_refused_after_its_wait_is_a_dead_letter_as_it_came(
+    definition: DefinitionState | None,
+) -> None:
+    desk, wanted = (
+        Desk(),
+        raw(job(job_type="export", definition_id="parcels"), headers=(("x-mine", b"\xff"),)),
+    )
+    assert desk.hand_in(wanted) == []
+    if definition is not None:
+        desk.say(definition)
+    assert desk.wait(30) == ["execution.rejected", "job.requested.dlq"]
+    letter = desk.out[-1]
+    assert (letter.key, letter.value) == (wanted.key, wanted.value)
+    headers = dict(letter.headers)
+    assert (headers["x-mine"], headers["ms_reason"]) == (b"\xff", b"rejected")
+    assert headers["ms_origin"].startswith(b"job.requested/")
+    assert desk.wait(3600) == []
 
 
 def test_the_tombstone_of_a_definition_says_nothing_new(house: House) -> None:
