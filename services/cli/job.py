@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from services.runtime import entropy
 
 EXECUTIONS = "/v1/executions"
 LIMIT_MAX = 200
+ASK_AGAIN_S = 1.0
 
 app = typer.Typer(no_args_is_help=True, help="Submit, follow, end and repeat executions.")
 Id = Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id, 40 hex digits.")]
@@ -244,21 +246,37 @@ def rerun(
     as_json: AsJson = False,
 ) -> None:
     """Run an ended execution again, as a new one; prints the new id."""
-    done = _command(context, id, "rerun", {"reason": reason, "reuseResults": reuse_results or None})
-    if done["answer"] is not None and (wait or not as_json):
+    body = {"reason": reason, "reuseResults": reuse_results or None}
+    done = _command(context, id, "rerun", body, until_answered=wait)
+    if wait or (done["answer"] is not None and not as_json):
         _started(rest.connect(context), {"execution_id": done["rerun_id"]}, wait, as_json)
     elif as_json:
         output.json_document(done)
+    else:
+        typer.echo(done["rerun_id"])
 
 
-def _command(context: typer.Context, id: str, kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _command(
+    context: typer.Context, id: str, kind: str, body: Mapping[str, Any], *, until_answered: bool = False
+) -> dict[str, Any]:
     """Ask, and say so when the answer takes its time. Raises Failed when it is refused."""
     given = {name: value for name, value in body.items() if value is not None}
     headers = {"Idempotency-Key": entropy.fresh_id()}
-    answer = rest.connect(context).request("POST", f"{EXECUTIONS}/{id}/{kind}", body=given, headers=headers)
-    done: dict[str, Any] = answer.json()
+
+    api = rest.connect(context)
+
+    def ask() -> dict[str, Any]:
+        answer = api.request("POST", f"{EXECUTIONS}/{id}/{kind}", body=given, headers=headers)
+        done: dict[str, Any] = answer.json()
+        return done
+
+    done = ask()
     if done["answer"] is None:
-        output.note(f"stored, not done yet: the log will tell; millstream job watch {id}")
+        as_new = f" as {done['rerun_id']}" if done["rerun_id"] else ""
+        output.note(f"stored{as_new}, not done yet: the log will tell; millstream job watch {id}")
+    while until_answered and done["answer"] is None:
+        time.sleep(ASK_AGAIN_S)
+        done = ask()  # the same key: it waits for the same command, and hears of its refusal
     return done
 
 

@@ -19,7 +19,7 @@ from services.cli.targets import Target
 TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 RECONNECT_S = 1.0
 RECONNECTS_MAX = 30
-"""In a row without one message: half a minute, enough for a restart of the api behind the address."""
+"""In a row without one line: half a minute, enough for a restart of the api behind the address."""
 TRY_AGAIN = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
 
 
@@ -79,16 +79,23 @@ class Api:
         A connection that ends otherwise is made anew. Raises Failed on a refusal, or when the api stays away.
         """
         failures = 0
+
+        def heard(answer: httpx.Response) -> Iterator[str]:
+            nonlocal failures
+            for line in sse.lines(answer.iter_text()):
+                failures = 0  # a comment tells as well as a message that the api is there
+                yield line
+
         while True:
             reason: Exception = httpx.ReadError("the stream ended without a word")
             try:
                 with self._opened(path, last_id, parameters) as answer:
                     if answer.status_code == httpx.codes.NO_CONTENT:
                         return
-                    for message in sse.messages(sse.lines(answer.iter_text())):
+                    for message in sse.messages(heard(answer)):
                         if message.event == "end":
                             return
-                        last_id, failures = message.id, 0
+                        last_id = message.id
                         yield message
             except httpx.HTTPError as error:
                 reason = error

@@ -7,10 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from services.contracts.events import ExecutionFailed
+from services.api.routes import commands
+from services.cli import job
+from services.contracts import ids
+from services.contracts.commands import ExecutionCommand
+from services.contracts.events import (
+    CommandRefused,
+    Event,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionRerun,
+)
 from tests.commanding import Millstream
 from tests.serving import FLIGHTS, Api, accepted, facts, file_story, serving
 from tests.stack import Stack
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 
@@ -160,3 +171,69 @@ def test_one_that_fails_is_exit_code_1_where_asked_for(millstream: Millstream, a
     ran = millstream("job", "watch", id, "--exit-status")
     assert ran.code == 1 and "it broke" in ran.out
     assert "bad: it broke" in millstream("job", "get", id).out
+
+
+# ---------------------------------------------------------------- rerun, and a manager that takes its time
+
+
+@pytest.fixture
+def ended(millstream: Millstream, api: Api, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An execution that has failed; no command of the test is answered at once."""
+    monkeypatch.setattr(commands, "ANSWER_WITHIN_S", 0.0)
+    monkeypatch.setattr(job, "ASK_AGAIN_S", 0.05)
+    id = millstream("job", "submit", "--type", "noop").out.strip()
+    tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
+    failed = ExecutionFailed(**facts(id, 2, tenant), reason="r", message="m", step=None, dead_letter=None)
+    api.project([accepted(id, tenant), failed])
+    return id
+
+
+def command_of(api: Api, id: str) -> ExecutionCommand:
+    found: list[ExecutionCommand] = until(
+        lambda: [c for c in api.outgoing("execution.commands") if c.execution_id == id], 20, "the command"
+    )
+    return found[0]
+
+
+def test_a_rerun_that_nobody_has_answered_yet_is_named(millstream: Millstream, ended: str) -> None:
+    ran = millstream("job", "rerun", ended)
+    assert (ran.code, ran.out.strip()) == (0, ids.rerun_id(ended, 1))
+    assert "not done yet" in ran.err
+
+
+def test_a_rerun_is_waited_for_though_its_answer_takes_time(
+    millstream: Millstream, api: Api, ended: str
+) -> None:
+    def manage() -> None:
+        command = command_of(api, ended)
+        new = command.rerun_id
+        assert new is not None
+        of = facts(ended, 3, command.tenant) | {"causation_id": command.command_id}
+        done = ExecutionCompleted(**facts(new, 2, command.tenant), files=0, rows=0, bytes=0)
+        story: list[Event] = [ExecutionRerun(**of, rerun_id=new, requested_by=command.requested_by)]
+        api.project([*story, accepted(new, command.tenant), done])
+
+    with ThreadPoolExecutor(1) as pool:
+        managing = pool.submit(manage)
+        ran = millstream("job", "rerun", ended, "--wait", "--json")
+        managing.result()
+    assert f"stored as {ids.rerun_id(ended, 1)}, not done yet" in ran.err
+    assert (ran.code, ran.json["execution_id"], ran.json["status"]) == (
+        0,
+        ids.rerun_id(ended, 1),
+        "completed",
+    )
+
+
+def test_a_rerun_that_is_refused_later_ends_the_wait(millstream: Millstream, api: Api, ended: str) -> None:
+    def manage() -> None:
+        command = command_of(api, ended)
+        of = facts(ended, 3, command.tenant) | {"causation_id": command.command_id}
+        of |= {"command": "rerun", "requested_by": command.requested_by}
+        api.project([CommandRefused(**of, reason="too_many", message="no more of them")])
+
+    with ThreadPoolExecutor(1) as pool:
+        managing = pool.submit(manage)
+        ran = millstream("job", "rerun", ended, "--wait")
+        managing.result()
+    assert ran.code == 1 and "too_many: no more of them" in ran.err
