@@ -43,7 +43,8 @@ def newest(cursor: Any, tenant: str, tag: str) -> tuple[int, list[Job]]:
 def search(cursor: Any, tenant: str, wanted: Search) -> tuple[int, list[Job]]:
     """How many of the tenant's tagged requests match, and the newest of them."""
     conditions = {
-        "job_id = %s": wanted.job_id,
+        # the column job_id, as wide as S1 has it, holds the beginning of a longer name
+        "coalesce(dataset_id, job_type) = %s": wanted.job_id,
         "status = %s": wanted.status,
         "requested_channel = %s": wanted.channel,
         "dt_job_submitted >= %s": wanted.requested_date,

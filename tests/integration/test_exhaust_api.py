@@ -204,6 +204,18 @@ def test_search_by_report_status_day_and_channel(api: Api, client: httpx.Client)
     assert len(every["jobs"]) == 1
 
 
+def test_search_knows_the_whole_name_of_a_report(client: httpx.Client) -> None:
+    names = ["r" * 99 + end for end in "ab"]  # longer than S1's column job_id
+    definition = (FOLDER / f"{REPORT}.yaml").read_bytes()
+    for name in names:
+        headers = {"Content-Type": "application/yaml"}
+        client.put(f"/v1/datasets/{name}", content=definition, headers=headers).raise_for_status()
+    ids = [result(client.post(SUBMIT, json=asked(tag="long", jobId=n)))["request_id"] for n in names]
+    for name, id in zip(names, ids, strict=True):
+        assert [job["request_id"] for job in searched(client, jobId=name)["jobs"]] == [id]
+    assert searched(client, jobId="r" * 50)["count"] == 0
+
+
 def test_a_tag_belongs_to_one_tenant(api: Api, client: httpx.Client) -> None:
     id = result(client.post(SUBMIT, json=asked(tag="ours")))["request_id"]
     with api.client(api.key(tenant="other")) as stranger:
