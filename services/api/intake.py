@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import psycopg2
 from msgspec import Struct
@@ -204,7 +204,10 @@ class Intake:
                 raise error
 
     def _store(self, submits: Sequence[Submit]) -> list[Stored]:
-        """Repeated once when a kept connection is dead: storing the same ids twice changes nothing."""
+        """Repeated once when a kept connection is dead: storing the same ids twice changes nothing.
+
+        The server may have committed before the connection died: what it stored then is new all the same.
+        """
         kept = self._connection is not None
         try:
             return self._commit(self._connected(), submits)
@@ -213,21 +216,26 @@ class Intake:
             if not kept or classify(error) is not Failure.BACKPRESSURE:
                 raise
         try:
-            return self._commit(self._connected(), submits)
+            return self._commit(self._connected(), submits, again=True)
         except psycopg2.Error:
             self._drop()
             raise
 
-    def _commit(self, connection: Connection, submits: Sequence[Submit]) -> list[Stored]:
+    def _commit(
+        self, connection: Connection, submits: Sequence[Submit], *, again: bool = False
+    ) -> list[Stored]:
         first = {submit.execution_id: submit for submit in reversed(submits)}
         crash.reach("api.submit.commit")
         with connection.cursor() as cursor:
             cursor.execute(_STORE, _arrays(list(first.values())))
             created = {row[0] for row in cursor.fetchall()}
             crash.reach("api.submit.committed")
-            if created:
+            if created or again:
                 self._on_commit()
-            known = _select(cursor, [id for id in first if id not in created])
+            found = _select(cursor, [id for id in first if id not in created])
+            if again:
+                created |= {id for id, _, _, at in found if at == first[id].submitted_at}
+            known = {id: Stored(tenant, body_hash) for id, tenant, body_hash, _ in found}
         return [
             Stored(submit.tenant, submit.body_hash, is_new=True)
             if id in created and first[id] is submit
@@ -311,11 +319,12 @@ def _bytes(values: Iterable[bytes]) -> str:
     return "{" + ",".join([rf'"\\x{value.hex()}"' for value in values]) + "}"
 
 
-def _select(cursor: Any, ids: Sequence[str]) -> dict[str, Stored]:
+def _select(cursor: Any, ids: Sequence[str]) -> Sequence[tuple[str, str, str | None, datetime]]:
     if not ids:
-        return {}
+        return ()
     cursor.execute(
-        "SELECT execution_id, tenant, body_hash FROM api.job_request WHERE execution_id = ANY(%s)",
+        "SELECT execution_id, tenant, body_hash, submitted_at FROM api.job_request"
+        " WHERE execution_id = ANY(%s)",
         (list(ids),),
     )
-    return {id: Stored(tenant, body_hash) for id, tenant, body_hash in cursor.fetchall()}
+    return cast(Sequence[tuple[str, str, str | None, datetime]], cursor.fetchall())

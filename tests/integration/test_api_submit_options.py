@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
 
 from services.api import duplicates
 from services.contracts import ids
 from services.contracts.events import ExecutionCompleted, ExecutionFailed, StepFailed
+from services.runtime import crash
 from services.runtime.entropy import LocalClock
 from tests.serving import Api, accepted, facts, serving
 from tests.stack import Stack
@@ -85,6 +87,24 @@ def test_a_duplicate_is_rejected_when_asked(client: httpx.Client) -> None:
     assert (first.status_code, again.status_code) == (202, 409)
     assert again.json()["type"] == "urn:millstream:problem:duplicate-request"
     assert first.json()["execution_id"] in again.json()["detail"]
+
+
+def test_the_first_one_is_accepted_though_its_connection_died_behind_the_commit(
+    api: Api, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post(client)  # from here on the connection is a kept one
+    died: list[str] = []
+
+    def die_once(point: str) -> None:
+        if point == "api.submit.committed" and not died:
+            died.append(point)
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(crash, "reach", die_once)
+    first, again = (post(client, "died", onDuplicate="reject") for _ in range(2))
+    assert died and (first.status_code, again.status_code) == (202, 409)
+    id = first.json()["execution_id"]
+    assert len([r for r in api.outgoing("job.requested") if r.execution_id == id]) == 1
 
 
 def test_of_many_at_once_one_is_accepted(api: Api, client: httpx.Client) -> None:
