@@ -100,11 +100,23 @@ def resend(
     reason: Reason = None,
     again: Annotated[bool, typer.Option("--again", help="Also what is settled already.")] = False,
 ) -> None:
-    """Send dead letters again to where they came from: same key, same bytes, same headers."""
+    """Send dead letters again to where they came from: same key, same bytes, same headers.
+
+    A rejected request is not sent: its execution id stays rejected. Submit it anew under another id.
+    """
     kafka = targets.chosen(context).broker()
     with logs.opened(kafka) as log, _publisher(kafka) as publisher:
-        for letter in _chosen(log, addresses or [], every, topic, reason, again=again):
-            typer.echo(f"{letter.address} -> {letters.resend(publisher, letter)}")
+        found = _chosen(log, addresses or [], every, topic, reason, again=again)
+        final = [letter for letter in found if letter.reason == letters.REJECTED]
+        if final and not every:
+            raise Failed("\n".join(map(_final_text, final)))
+        for letter in found:
+            if letter.reason == letters.REJECTED:
+                output.note(f"not sent: {_final_text(letter)}")
+            else:
+                typer.echo(f"{letter.address} -> {letters.resend(publisher, letter)}")
+    if final:
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command()
@@ -204,6 +216,13 @@ def _settled_text(letter: Letter) -> str:
     settled = _summary(letter)["settled"]
     where = "to " if letter.state == letters.RESENT else ""
     return f"{letter.state} {output.instant(settled['at'])} by {settled['by']}: {where}{settled['note']}"
+
+
+def _final_text(letter: Letter) -> str:
+    return (
+        f"{letter.address}: expected one that could be taken now, found a rejected request, whose execution"
+        " stays rejected; mend what was refused and submit it again under a new execution id"
+    )
 
 
 def _decoded(letter: Letter) -> tuple[Any, str | None]:

@@ -21,6 +21,8 @@ SETTLES, SETTLED, SETTLED_BY, NOTE = "ms_settles", "ms_settled", "ms_settled_by"
 RESENT, DISCARDED = "resent", "discarded"
 REASONS = ("ms_reason", "ms_error", "ms_origin", "ms_service")
 """What a service adds to the headers of a record that it gives up on."""
+REJECTED = "rejected"
+"""The reason of a request that the manager refused. Its execution ended by that: sent again, nothing runs."""
 SENT_WITHIN_S = 30.0
 
 

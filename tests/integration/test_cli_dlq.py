@@ -98,6 +98,25 @@ def test_all_of_a_reason_at_once(publisher: Publisher, millstream: Millstream, r
     assert "no dead letter waits" in millstream("dlq", "resend", "--all", "--reason", "no_such").err
 
 
+def test_a_rejected_request_is_left_open(publisher: Publisher, millstream: Millstream, reason: str) -> None:
+    topic = "execution.commands"  # no other test has letters on it
+    known = set(waiting(millstream, "rejected"))
+    given_up(publisher, "rejected", topic)
+    [address] = set(waiting(millstream, "rejected")) - known
+    given_up(publisher, reason, topic)
+    [good] = waiting(millstream, reason)
+
+    named = millstream("dlq", "resend", good, address)
+    assert named.code == 1 and not named.out, "nothing is sent where one letter cannot be"
+    assert address in named.err and "submit it again under a new execution id" in named.err
+
+    ran = millstream("dlq", "resend", "--all", "--topic", topic)
+    assert ran.code == 1 and f"not sent: {address}" in ran.err
+    assert f"{good} -> {topic}/" in ran.out and address not in ran.out
+    assert address in waiting(millstream, "rejected") and waiting(millstream, reason) == []
+    assert millstream("dlq", "discard", address, "--note", "submitted anew").code == 0
+
+
 def test_a_record_without_a_key_goes_back_to_its_partition(
     publisher: Publisher, millstream: Millstream, reason: str
 ) -> None:
