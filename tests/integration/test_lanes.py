@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -40,11 +41,11 @@ class Obedient:
 class Hanging:
     """Listens to nobody."""
 
-    def __init__(self) -> None:
-        self.never = threading.Event()
+    begun: ClassVar[set[str]] = set()
 
     def run(self, request: StepRequested, context: Context) -> Outcome:
-        self.never.wait()
+        self.begun.add(request.attempt_id)
+        threading.Event().wait()
         return Done()
 
 
@@ -177,6 +178,19 @@ def test_a_revoked_step_stops_and_says_nothing(lanes: Lanes, manager: Manager) -
     assert manager.outcomes(request) == manager.outcomes(other) == []
 
 
+def test_two_takes_of_one_attempt_are_each_revoked_and_waited_for(lanes: Lanes, manager: Manager) -> None:
+    request = manager.request("OBEDIENT")
+    first, second = taken(request), replace(taken(request), take_id="second", place=Place(0, 8))
+    places = settled(lanes)
+    lanes.start([first, second], claimed=True)
+    lanes.revoke(revocation(request, take_id="second"))
+    until(lambda: places == [Place(0, 8)], 2, "the end of the second take")
+    assert lanes.known(request.attempt_id) is not None
+    lanes.revoke(revocation(request))
+    until(lambda: lanes.known(request.attempt_id) is None, 2, "the end of the first take")
+    assert places == [Place(0, 8), Place(0, 7)]
+
+
 def test_a_step_may_not_run_longer_than_its_timeout(lanes: Lanes, manager: Manager) -> None:
     outcome = manager.outcome(started(lanes, manager, "OBEDIENT", timeout_s=1))
     assert (outcome.outcome, outcome.reason) == ("fail", "timeout")
@@ -192,6 +206,7 @@ def test_a_step_that_is_told_to_stop_is_given_back(lanes: Lanes, manager: Manage
 
 def test_a_step_that_hangs_is_left_to_its_lease(lanes: Lanes, manager: Manager) -> None:
     request = started(lanes, manager, "HANGING")
+    until(lambda: request.attempt_id in Hanging.begun, 10, "a step that hangs")
     assert not lanes.drain(0, 0.1)
     assert manager.outcomes(request) == []
 

@@ -73,8 +73,10 @@ class Lanes:
         self._logs = logs
         self._queued: deque[Work] = deque()
         self._running: set[Work] = set()
+        self._works: set[Work] = set()
+        """Queued, running, or waiting for the acknowledgement of its outcome."""
         self._known: dict[str, Work] = {}
-        """By attempt id: queued, running, or waiting for the acknowledgement of its outcome."""
+        """The first of them of each attempt id."""
         self._changed = threading.Condition()
         self._waiters = 0
         self._work_came = threading.Condition()
@@ -118,8 +120,9 @@ class Lanes:
     def start(self, takes: Iterable[Take], *, claimed: bool) -> None:
         """Run takes in this order, as soon as lanes are free."""
         works = [Work(take, claimed, self._logs.of(take)) for take in takes]
+        self._works.update(works)
         for work in works:
-            self._known[work.take.request.attempt_id] = work
+            self._known.setdefault(work.take.request.attempt_id, work)
         self._queued.extend(works)
         if works and (claimed or self._resting == self._count):
             self._wake(len(works) if claimed else 1)
@@ -147,7 +150,7 @@ class Lanes:
 
     def revoke(self, control: StepControl) -> None:
         """Stop what the record names; its outcome is nobody's business any more."""
-        for work in (*self._known.values(),):
+        for work in (*self._works,):
             if not _names(control, work.take):
                 continue
             work.cancellation.set(control.reason)
@@ -155,14 +158,14 @@ class Lanes:
 
     def settled(self, timeout_s: float) -> bool:
         """Wait until every take is claimed or ended; whether it is so."""
-        return self._wait_for(lambda: all(work.claimed for work in (*self._known.values(),)), timeout_s)
+        return self._wait_for(lambda: all(work.claimed for work in (*self._works,)), timeout_s)
 
     def drain(self, timeout_s: float, grace_s: float) -> bool:
         """Wait for the running steps; those left after `timeout_s` are told to give up and get `grace_s`
         more to say so. False: some said nothing, and their leases will expire."""
         self.withdraw()
         if not self._ended(timeout_s):
-            for work in (*self._known.values(),):
+            for work in (*self._works,):
                 work.cancellation.set(STOPPED)
                 self._stop(work)
             self._ended(grace_s)
@@ -171,7 +174,7 @@ class Lanes:
         return self._ended(0)
 
     def _ended(self, timeout_s: float) -> bool:
-        return self._wait_for(lambda: not self._known, timeout_s)
+        return self._wait_for(lambda: not self._works, timeout_s)
 
     # The collections are changed by calls that are atomic, without a lock, for there is a change or two per
     # step. Whoever waits says so first and looks then; whoever changes looks for waiters afterwards.
@@ -280,6 +283,7 @@ class Lanes:
         self._tell()
 
     def _forget(self, work: Work) -> None:
+        self._works.discard(work)
         if self._known.get(work.take.request.attempt_id) is work:
             del self._known[work.take.request.attempt_id]
 
