@@ -4,7 +4,6 @@ import argparse
 import os
 import socket
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -16,7 +15,7 @@ from services.api.keys import Caller, Role
 from services.api.server import Server
 from services.api.settings import DatabaseOnly, Settings
 from services.contracts import names
-from services.runtime import crash, migrations, signals, telemetry
+from services.runtime import crash, migrations, signals, telemetry, threads
 from services.runtime.database import connect
 from services.runtime.entropy import LocalClock
 from services.runtime.settings import SettingsError, load, masked
@@ -45,7 +44,7 @@ def serve(_: argparse.Namespace) -> int:
     telemetry.configure("api")
     crash.arm(settings.crash)
     stop = signals.install()
-    failed = _stop_on_crash(stop)
+    failed = threads.stop_on_crash(stop)
     log.info("starting", settings=masked(settings))
     try:
         listener = _listen(settings.api.host, settings.api.port)
@@ -69,20 +68,6 @@ def serve(_: argparse.Namespace) -> int:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
-
-
-def _stop_on_crash(stop: threading.Event) -> threading.Event:
-    """A thread that dies takes the process with it: the supervisor starts it anew."""
-    failed = threading.Event()
-
-    def on_crash(crashed: threading.ExceptHookArgs) -> None:
-        name = crashed.thread.name if crashed.thread else "unknown"
-        log.error("thread_crashed", thread=name, exc_info=crashed.exc_value)
-        failed.set()
-        stop.set()
-
-    threading.excepthook = on_crash
-    return failed
 
 
 def migrate(_: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from services.executor.work.lanes import Lanes
 from services.executor.work.logs import Logs
 from services.executor.work.reporter import Reporter
 from services.executor.work.taking import LONG, SHORT, Taking
-from services.runtime import blobs, signals, telemetry
+from services.runtime import blobs, signals, telemetry, threads
 from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.health import HealthServer
@@ -31,13 +31,14 @@ log = telemetry.get_logger()
 
 def main(settings: WorkerSettings) -> int:
     """Run until SIGTERM, then let running steps end for up to DRAIN_S; those that do not are given back.
+    1 when a thread died.
 
     Raises BlobsUnavailable when the store's folder cannot be made, KafkaException when a consumer dies.
     """
     stop = signals.install()
-    worker = Worker(settings, stop)
-    worker.run()
-    return 0
+    failed = threads.stop_on_crash(stop)
+    Worker(settings, stop).run()
+    return 1 if failed.is_set() else 0
 
 
 class Worker:

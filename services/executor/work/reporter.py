@@ -76,9 +76,14 @@ class Reporter:
             self._unsent.append((record, acknowledged))
 
     def resend(self) -> None:
-        """Publish again what failed since the last call; somebody calls this every now and then."""
+        """Publish again what failed since the last call; somebody calls this every now and then, and several
+        may at once."""
         for _ in range(len(self._unsent)):
-            self.deliver(*self._unsent.popleft())
+            try:
+                unsent = self._unsent.popleft()
+            except IndexError:  # another caller was quicker
+                return
+            self.deliver(*unsent)
 
     def acknowledged(self, records: Sequence[Outgoing], giving_up: GivingUp) -> bool:
         """Publish records and wait until the broker has them all; False: gave up.

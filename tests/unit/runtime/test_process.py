@@ -36,6 +36,23 @@ print("drained")
     assert (result.returncode, result.stdout) == (0, "drained\n")
 
 
+def test_a_thread_that_dies_asks_the_process_to_end() -> None:
+    code = """
+import threading
+from services.runtime import threads
+stop = threading.Event()
+failed = threads.stop_on_crash(stop)
+threading.Thread(target=lambda: None).start()
+assert not stop.wait(0.1)
+threading.Thread(target=lambda: 1 // 0, name="watch").start()
+assert stop.wait(10) and failed.is_set()
+"""
+    result = _run(code)
+    assert result.returncode == 0
+    assert "thread_crashed" in result.stdout + result.stderr
+    assert "watch" in result.stdout + result.stderr
+
+
 CRASH = """
 import sys
 from pathlib import Path
