@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +28,8 @@ PART_BYTES = 64 * 1024
 SHIP_S = 1.0
 LINE_CHARS_MAX = 4_000
 LOG_BYTES_MAX = 8 << 20
+LATE_S = 600.0
+LATE_MAX = 100
 SECRET_CHARS_MIN = 4
 """Anything shorter would be found everywhere."""
 _SEGMENT = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9._@-]{0,127}")
@@ -49,7 +52,8 @@ class Logs:
         self._clock = clock
         hidden = {text for url in secrets for text in _parts(url) if len(text) >= SECRET_CHARS_MIN}
         self._secrets = sorted(hidden, key=len, reverse=True)
-        self._open: set[StepLog] = set()
+        self._kept: dict[StepLog, float | None] = {}
+        """What is to be shipped, and since when it is late: closed while the store could not take it."""
         self._changed = threading.Event()
         self._lock = threading.Lock()
         threading.Thread(target=self._ship, name="logs", daemon=True).start()
@@ -77,12 +81,26 @@ class Logs:
     def keep(self, opened: "StepLog") -> None:
         """Ship this log's parts from now on."""
         with self._lock:
-            self._open.add(opened)
+            self._kept[opened] = None
 
-    def drop(self, closed: "StepLog") -> None:
-        """Ship no more."""
+    def close(self, closed: "StepLog") -> None:
+        """Ship the rest: now, or as soon as the store can take it, for LATE_S and LATE_MAX logs at most."""
+        if self._shipped(closed):
+            self._drop(closed)
+            return
         with self._lock:
-            self._open.discard(closed)
+            self._kept[closed] = time.monotonic()
+            late = [kept for kept, since in self._kept.items() if since is not None]
+        for given_up in late[:-LATE_MAX]:
+            self._give_up(given_up)
+
+    def _drop(self, closed: "StepLog") -> None:
+        with self._lock:
+            self._kept.pop(closed, None)
+
+    def _give_up(self, closed: "StepLog") -> None:
+        log.error("step_log_cut_off", execution=closed.execution_id, expected="a blob store that takes it")
+        self._drop(closed)
 
     def hurry(self) -> None:
         """A part is full."""
@@ -125,12 +143,22 @@ class Logs:
             self._changed.wait(SHIP_S)
             self._changed.clear()
             with self._lock:
-                logs = [*self._open]
-            for opened in logs:
-                try:
-                    opened.ship()
-                except Exception:  # one log must not end all others
-                    log.exception("step_log_failed")
+                logs = [*self._kept.items()]
+            for kept, late_since in logs:
+                shipped = self._shipped(kept)
+                if late_since is None:
+                    continue
+                if shipped:
+                    self._drop(kept)
+                elif time.monotonic() - late_since > LATE_S:
+                    self._give_up(kept)
+
+    def _shipped(self, kept: "StepLog") -> bool:
+        try:
+            return kept.ship()
+        except Exception:  # one log must not end all others, nor a lane
+            log.exception("step_log_failed")
+            return False
 
 
 class StepLog:
@@ -144,6 +172,11 @@ class StepLog:
         self._pending = bytearray()
         self._written = 0
         self._parts = 0
+
+    @property
+    def execution_id(self) -> str:
+        """Whose log it is."""
+        return self._take.request.execution_id
 
     @property
     def begun(self) -> bool:
@@ -201,10 +234,10 @@ class StepLog:
                     del self._pending[: len(content)]
 
     def close(self) -> None:
-        """Ship the rest, so that whoever hears of the end of the step can read its whole log."""
+        """Ship the rest, so that whoever hears of the end of the step can read its whole log. While the store
+        is away, that comes later: the end of a step does not wait for its log."""
         if self.begun:
-            self.ship()
-            self._logs.drop(self)
+            self._logs.close(self)
 
     def _also(self, _logger: Any, method: str, event: EventDict) -> EventDict:
         self.write(self._logs.line(method, event))

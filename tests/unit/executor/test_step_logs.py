@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from services.contracts import places
 from services.executor.work import logs
 from services.executor.work.logs import Logs
 from services.executor.work.partition import Place
 from services.executor.work.take import Take
-from services.runtime.blobs import Blobs, in_memory
+from services.runtime.blobs import Blobs, connect, in_memory
 from services.runtime.entropy import LocalClock
 from tests import exporting
 from tests.exporting import ATTEMPT, EXECUTION, TAKE
@@ -142,3 +143,60 @@ def test_a_link_in_the_file_s_place_is_not_followed(kept: Logs, blobs: Blobs, tm
     log.close()
     assert not target.exists()
     assert shipped(blobs, one.request.step)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+def stored(tmp_path: Path, folder: Path) -> tuple[Logs, Blobs]:
+    store = connect(f"file://{folder}")
+    return Logs(tmp_path / "logs", store, [], LocalClock()), store
+
+
+def closed(kept: Logs, step: str) -> None:
+    log = kept.of(take(step=step))
+    log.logger().info("begun")
+    log.close()
+
+
+def gone(folder: Path) -> Path:
+    """The store is away until this is the folder again."""
+    away = folder.rename(folder.with_name("away"))
+    folder.write_text("no folder")
+    return away
+
+
+def back(folder: Path, away: Path) -> None:
+    folder.unlink()
+    away.rename(folder)
+
+
+def test_the_end_of_a_log_waits_for_a_store_that_is_away(stored: tuple[Logs, Blobs], folder: Path) -> None:
+    kept, store = stored
+    away = gone(folder)
+    closed(kept, "late")
+    back(folder, away)
+    (part,) = until(lambda: shipped(store, "late"), 10, "the late part")
+    assert part.endswith(b" info begun\n")
+
+
+@pytest.mark.parametrize(("name", "bound"), [("LATE_S", 0.0), ("LATE_MAX", 1)])
+def test_not_every_late_log_is_kept_for_ever(
+    stored: tuple[Logs, Blobs], folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, bound: float
+) -> None:
+    monkeypatch.setattr(logs, name, bound)
+    kept, store = stored
+    with structlog.testing.capture_logs() as said:
+        away = gone(folder)
+        closed(kept, "first")
+        closed(kept, "second")
+        given_up = 2 if name == "LATE_S" else 1
+        until(lambda: [line["event"] for line in said].count("step_log_cut_off") == given_up, 10, "the end")
+    back(folder, away)
+    closed(kept, "third")
+    until(lambda: len(shipped(store, "second")) == 2 - given_up, 10, "the second log, unless it is given up")
+    assert shipped(store, "third")
+    assert shipped(store, "first") == []
