@@ -3,18 +3,20 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from services.contracts.commands import StepRequested
+from services.contracts.envelope import Outgoing
 from services.executor.steps.outcome import Done, Outcome
 from services.executor.steps.step import Context
 from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
 from services.executor.work.logs import Logs
 from services.executor.work.reporter import Reporter
+from services.executor.work.take import Take
 from services.executor.work.taking import SHORT, Taking
 from services.runtime.blobs import in_memory
 from services.runtime.container import Files
@@ -42,6 +44,16 @@ class Gated:
         return Done()
 
 
+class Hooked(Reporter):
+    """Does something else just before it claims."""
+
+    before_claim: Callable[[Take], None]
+
+    def claim(self, take: Take) -> Outgoing:
+        self.before_claim(take)
+        return super().claim(take)
+
+
 @dataclass
 class Worker:
     """The parts of a worker that take short steps."""
@@ -49,6 +61,7 @@ class Worker:
     stack: OwnStack
     folder: Path
     step: Gated = field(default_factory=Gated)
+    before_claim: Callable[[Take, Control], None] = lambda take, control: None
 
     @contextmanager
     def taking(self) -> Iterator[Lanes]:
@@ -57,10 +70,11 @@ class Worker:
         with ExitStack() as ended:
             publisher = Publisher(self.stack.kafka, "tests-taking")
             ended.callback(publisher.close, 10)
-            reporter, store = Reporter(publisher, codec(), LocalClock()), in_memory()
+            reporter, store = Hooked(publisher, codec(), LocalClock()), in_memory()
             files, logs = Files(store, exporting.KEYS), Logs(self.folder, store, (), LocalClock())
             lanes = Lanes("taking", 2, {"GATED": self.step}, files, {}, reporter, logs)
             control = Control(self.stack.kafka, "tests-taking", codec(), lanes.revoke)
+            reporter.before_claim = lambda take: self.before_claim(take, control)
             taking = Taking(SHORT, self.stack.kafka, "tests", codec(), reporter, lanes, control, stop)
             thread = threading.Thread(target=taking.run)
             control.start()
@@ -128,3 +142,23 @@ def test_two_records_of_an_attempt_that_are_read_at_once_are_one_take(
         worker.step.gate.set()
         assert manager.outcome(request).outcome == "done"
     assert len(manager.reports(request, "claim")) == len(worker.step.takes) == 1
+
+
+def test_what_is_revoked_while_it_is_claimed_never_begins(manager: Manager, worker: Worker) -> None:
+    before = committed(manager.stack)
+    request = replace(manager.request("GATED"), attempt=2)
+
+    def revoke(take: Take, control: Control) -> None:
+        if take.request == request:
+            manager.revoke(request)
+            until(lambda: control.revoked(take), 10, "the revocation")
+
+    worker.before_claim = revoke
+    worker.step.gate.set()
+    with worker.taking():
+        manager.dispatch(request)
+        settled(worker.stack, before + 1)
+        manager.dispatch(other := replace(manager.request("GATED"), attempt=2))
+        assert manager.outcome(other).outcome == "done"
+    assert len(worker.step.takes) == 1
+    assert manager.outcomes(request) == []

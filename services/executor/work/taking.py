@@ -159,8 +159,7 @@ class Taking:
             if known is None or known.claimed or known.take.place != place:
                 self._queue.settle(place)
             return ()
-        if (reason := self._control.revoked(take)) is not None:
-            log.info("step_revoked", execution=request.execution_id, step=request.step, reason=reason)
+        if self._revoked(take):
             self._queue.settle(place)
             return ()
         chosen.add(request.attempt_id)
@@ -174,7 +173,14 @@ class Taking:
         for take in takes:
             self._queue.settle(take.place)
         self._queue.commit()
-        self._lanes.start(takes, claimed=True)
+        # Until they start, the lanes know nothing that a revocation could stop.
+        self._lanes.start([take for take in takes if not self._revoked(take)], claimed=True)
+
+    def _revoked(self, take: Take) -> bool:
+        reason, request = self._control.revoked(take), take.request
+        if reason is not None:
+            log.info("step_revoked", execution=request.execution_id, step=request.step, reason=reason)
+        return reason is not None
 
     def _giving_up(self) -> bool:
         """A claim that is on its way when we are asked to stop still gets its answer: a claim that nobody
