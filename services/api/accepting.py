@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from services.api import definitions, executions, idempotency
-from services.api.core import exhaust
+from services.api import definitions, executions, exhaust, idempotency
+from services.api.core import exhaust as core
 from services.api.definitions import Name
 from services.api.intake import Overloaded, Stored, Submit
 from services.api.intake import Refused as Unstorable
@@ -57,7 +57,7 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
         dataset_id=definition.id if definition else None,
         dataset_revision=definition.revision if definition else None,
         body_hash=body_hash,
-        request_data=msgspec.json.encode(exhaust.request_data(record)).decode(),
+        request_data=msgspec.json.encode(core.request_data(record)).decode(),
         requested_channel=record.requested_channel,
         submitted_at=record.requested_at,
         record=envelope.command(record, value),
@@ -65,13 +65,23 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
 
 
 async def store(parts: Parts, asked: Submit) -> Stored:
-    """Commit it, or find what the id holds. Raises Problem, DatabaseAway."""
+    """Commit it, or find what the id holds. Raises Problem, DatabaseAway; 403 for a tag of another tenant."""
+    if asked.tag:
+        await _claim(parts, asked.tag, asked.tenant)
     try:
         return await parts.intake.submit(asked)
     except Overloaded:
         raise unavailable("too many requests are waiting to be stored") from None
     except Unstorable as error:
         raise Problem("invalid-request", str(error)) from None
+
+
+async def _claim(parts: Parts, tag: str, tenant: str) -> None:
+    owner = await parts.pool.read(lambda cursor: exhaust.owner(cursor, tag))
+    if owner is None:
+        owner = await parts.pool.write(lambda cursor: exhaust.claim(cursor, tag, tenant))
+    if owner != tenant:
+        raise Problem("foreign-tag", "tag: expected one of your own, found one of another client")
 
 
 async def is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:

@@ -229,6 +229,29 @@ def test_a_tag_belongs_to_one_tenant(api: Api, client: httpx.Client) -> None:
     assert result(client.post(SUBMIT, json=asked(tag="never")))["tag"] == "never"  # refused: not claimed
 
 
+def test_a_tag_belongs_to_one_tenant_on_every_surface(api: Api, client: httpx.Client) -> None:
+    result(client.post(SUBMIT, json=asked(tag="both")))
+    body: dict[str, Any] = {"jobType": "noop"}
+    ways: tuple[dict[str, Any], ...] = ({}, {"runAt": None})  # before the framework, and in it
+    for way in ways:
+        assert client.post("/v1/executions", json={**body, **way, "tag": "mine"}).status_code == 202
+    before = api.count("job_request")
+    with api.client(api.key(tenant="other")) as stranger:
+        for tag in ("both", "mine"):
+            for way in ways:
+                answer = stranger.post("/v1/executions", json={**body, **way, "tag": tag})
+                assert answer.headers["content-type"] == "application/problem+json"
+                problem = answer.json()
+                assert (problem["status"], problem["type"]) == (403, "urn:millstream:problem:foreign-tag")
+                assert problem["detail"] == "tag: expected one of your own, found one of another client"
+        define(stranger)
+        answer = stranger.post(SUBMIT, json=asked(tag="mine"))
+        assert failed(answer, 403)["params"]["err"] == "FOREIGN_TAG"
+        assert api.count("job_request") == before
+        assert stranger.post("/v1/executions", json={**body, "tag": "theirs"}).status_code == 202
+    assert client.post("/v1/executions", json={**body, "tag": "theirs"}).status_code == 403
+
+
 def test_a_viewer_reads_and_does_not_ask(api: Api, client: httpx.Client) -> None:
     with api.client(api.key("viewer")) as viewer:
         answer = viewer.post(SUBMIT, json=asked(tag="viewer"))

@@ -17,7 +17,7 @@ from services.api.core import exhaust as core
 from services.api.core.exhaust import Asked, Job
 from services.api.keys import Caller
 from services.api.parts import AnyParts, Author, Parts, Viewer
-from services.api.problems import Problem, envelope_name, invalid, not_found
+from services.api.problems import envelope_name, invalid, not_found
 from services.contracts import ids
 from services.contracts.commands import JobRequested
 from services.contracts.ids import EXECUTION_ID
@@ -59,7 +59,6 @@ async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     identity = Identity(id, asked.msgid, ids.body_hash(body))
     if not await accepting.is_stored(parts, caller, identity):
         record = await _record(parts, caller, asked, id, _channel(request))
-        await _claim(parts, caller, asked.tag)
         stored = await accepting.store(parts, accepting.row(caller, record, identity.body_hash))
         if stored.body_hash != identity.body_hash:
             raise idempotency.conflict()
@@ -145,14 +144,6 @@ async def _record(parts: Parts, caller: Caller, asked: Asked, id: str, channel: 
     except Refused as refused:
         raise Refused(core.as_sent(refused.errors)) from refused
     return record
-
-
-async def _claim(parts: Parts, caller: Caller, tag: str) -> None:
-    owner = await parts.pool.read(lambda cursor: exhaust.owner(cursor, tag))
-    if owner is None:
-        owner = await parts.pool.write(lambda cursor: exhaust.claim(cursor, tag, caller.tenant))
-    if owner != caller.tenant:
-        raise Problem("forbidden", "request.tag: expected a tag of your own, found one of another client")
 
 
 def _channel(request: Request) -> str | None:
