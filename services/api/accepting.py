@@ -18,6 +18,8 @@ from services.contracts.commands import Definition, JobRequested
 from services.contracts.names import REQUEST_BYTES_MAX
 from services.runtime import schemas
 
+TAGS_MAX = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -66,7 +68,7 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
 
 async def store(parts: Parts, asked: Submit) -> Stored:
     """Commit it, or find what the id holds. Raises Problem, DatabaseAway; 403 for a tag of another tenant."""
-    if asked.tag:
+    if asked.tag and parts.tags.get(asked.tag) != asked.tenant:
         await _claim(parts, asked.tag, asked.tenant)
     try:
         return await parts.intake.submit(asked)
@@ -82,6 +84,9 @@ async def _claim(parts: Parts, tag: str, tenant: str) -> None:
         owner = await parts.pool.write(lambda cursor: exhaust.claim(cursor, tag, tenant))
     if owner != tenant:
         raise Problem("foreign-tag", "tag: expected one of your own, found one of another client")
+    if len(parts.tags) >= TAGS_MAX:
+        parts.tags.clear()
+    parts.tags[tag] = owner
 
 
 async def is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:

@@ -22,7 +22,8 @@ from services.runtime.sealing import Sealer
 
 @dataclass(frozen=True)
 class Parts:
-    """The collaborators of all routes. `degraded` names what is away although requests are taken."""
+    """The collaborators of all routes. `degraded` names what is away although requests are taken; `tags` are
+    the tags this process has seen with their tenants, who never change."""
 
     pool: Pool
     keyring: Keyring
@@ -37,6 +38,7 @@ class Parts:
     wake_relay: Callable[[], None]
     degraded: Callable[[], tuple[str, ...]]
     streams: Streams = field(default_factory=Streams)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def parts_of(request: Request) -> Parts:

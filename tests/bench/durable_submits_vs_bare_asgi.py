@@ -1,8 +1,8 @@
 """Submits through the API, each authenticated, validated and committed before its answer: how many a second.
 
 One api process takes them from 32 kept-alive connections, and its relay publishes them to Kafka meanwhile;
-the load comes from `wrk`, every request with its own key and tag. The peer is the same server (uvicorn,
-uvloop, httptools) with an application that stores nothing.
+the load comes from `wrk`, every request with its own key, from 32 clients with their tags. The peer is the
+same server (uvicorn, uvloop, httptools) with an application that stores nothing.
 """
 
 import re
@@ -30,7 +30,8 @@ local count = 0
 function request()
   count = count + 1
   head["Idempotency-Key"] = "%s-" .. count
-  local body = '{"jobType":"noop","name":"nightly flights of the east","tag":"t' .. count .. '","params":{}}'
+  local tag = "client-" .. count %% 32
+  local body = '{"jobType":"noop","name":"nightly flights of the east","tag":"' .. tag .. '","params":{}}'
   return wrk.format("POST", "/v1/executions", head, body)
 end
 """
