@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from services.cli.dev.folder import free_port
 from services.contracts import envelope
+from services.contracts.codec import Record
 from services.contracts.commands import StepControl, StepOutcome, StepReport, StepRequested
 from services.runtime import blobs, entropy, kafka
 from services.runtime.entropy import LocalClock
@@ -36,6 +37,7 @@ class Read:
 
     value: bytes
     headers: dict[str, bytes]
+    key: bytes
 
 
 @dataclass
@@ -104,29 +106,29 @@ class Manager:
         while (message := self._consumer.poll(0.05)) is not None:
             if message.error() is None:
                 headers: Any = message.headers() or []
-                read = Read(message.value() or b"", dict(headers))
+                read = Read(message.value() or b"", dict(headers), message.key() or b"")
                 self.records.setdefault(message.topic() or "", []).append(read)
 
     def outcomes(self, request: StepRequested) -> list[StepOutcome]:
-        self.read()
-        read = self.records.get("step.completed", [])
-        decoded = [codec().decode("step.completed", record.value) for record in read]
         return [
             outcome
-            for outcome in decoded
+            for outcome in self._said("step.completed", request)
             if isinstance(outcome, StepOutcome) and outcome.attempt_id == request.attempt_id
         ]
 
     def reports(self, request: StepRequested, kind: str) -> list[StepReport]:
-        self.read()
-        read = self.records.get("step.progressed", [])
-        decoded = [codec().decode("step.progressed", record.value) for record in read]
         return [
             report
-            for report in decoded
+            for report in self._said("step.progressed", request)
             if isinstance(report, StepReport)
             and (report.attempt_id, report.kind) == (request.attempt_id, kind)
         ]
+
+    def _said(self, topic: str, request: StepRequested) -> list[Record]:
+        """Of this execution alone: other tests put on the topic what nobody can decode."""
+        self.read()
+        key = request.execution_id.encode()
+        return [codec().decode(topic, read.value) for read in self.records.get(topic, []) if read.key == key]
 
     def outcome(self, request: StepRequested, timeout_s: float = 30) -> StepOutcome:
         return until(lambda: self.outcomes(request), timeout_s, f"the outcome of {request.attempt_id}")[0]
