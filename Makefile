@@ -33,13 +33,13 @@ dev: setup ## Start the whole system on this machine; Ctrl-C stops it
 test: lint types imports test-fast test-integration ## Everything CI runs
 
 test-fast: setup ## Tests without a broker or a database
-	$(BIN)/pytest -m "$(FAST)"
+	$(BIN)/pytest -n 2 -m "$(FAST)"
 
 test-integration: setup ## Tests on the real broker and database, which the test session starts itself
 	$(BIN)/pytest -m "$(REAL)"
 
 faults: setup ## The long fault run: kill every process at random instants, many times
-	$(BIN)/pytest -m faults tests/faults
+	$(BIN)/pytest -m faults tests
 
 bench: setup $(PEERS) ## Measure the published figures beside their peers (needs redis-server, psql and wrk)
 	@$(BIN)/python -m tests.bench $(BENCH)

@@ -4,6 +4,7 @@ import base64
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,18 @@ def _forms(secret: bytes) -> tuple[bytes, ...]:
 def _topics(bootstrap: str) -> Iterator[Place]:
     names = list(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=30).topics)
     assert any(name.endswith(".dlq") for name in names)
-    for name in names:
-        with Reader(bootstrap, name) as reader:
-            for message in reader.read():
-                given: dict[str, Any] = dict(message.headers() or [])
-                headers = b"\0".join(key.encode() + b"=" + (value or b"") for key, value in given.items())
-                content = (message.key() or b"") + b"\0" + (message.value() or b"") + b"\0" + headers
-                yield f"topic {name}", content
+    with ThreadPoolExecutor(8) as threads:  # reading to an end is waiting, mostly
+        for places in threads.map(lambda name: list(_topic(bootstrap, name)), names):
+            yield from places
+
+
+def _topic(bootstrap: str, name: str) -> Iterator[Place]:
+    with Reader(bootstrap, name) as reader:
+        for message in reader.read():
+            given: dict[str, Any] = dict(message.headers() or [])
+            headers = b"\0".join(key.encode() + b"=" + (value or b"") for key, value in given.items())
+            content = (message.key() or b"") + b"\0" + (message.value() or b"") + b"\0" + headers
+            yield f"topic {name}", content
 
 
 def _dump(url: str) -> bytes:

@@ -19,11 +19,13 @@ NEVER = threading.Event()
 
 
 REAL = [pytest.mark.kafka, pytest.mark.postgres]
+LONG = [
+    *REAL,
+    pytest.mark.faults,
+]  # stories and fault runs use this protocol anyway, through `millstream dev`
 
 
-@pytest.fixture(
-    params=["memory", *(pytest.param(protocol, marks=REAL) for protocol in ("classic", "consumer"))]
-)
+@pytest.fixture(params=["memory", pytest.param("classic", marks=REAL), pytest.param("consumer", marks=LONG)])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "memory":
         yield MemoryWorld()

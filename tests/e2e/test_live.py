@@ -72,6 +72,8 @@ def test_a_running_copy_is_followed_and_cancelled(local: Local, client: httpx.Cl
         tailed = threads.submit(whole, client, f"/v1/executions/{id}/steps/export/log")
         try:
             until(lambda: active_queries(local) == 1, 30, "the COPY to run")
+            log_path = f"/v1/executions/{id}/steps/export/log"
+            until(lambda: "step_began" in client.get(log_path).text, 30, "the first part of the log")
         finally:  # or the followers would never end
             answer = client.post(f"/v1/executions/{id}/cancel", json={"reason": "enough"})
         assert (answer.status_code, answer.json()["answer"]) == (200, "execution.cancelled")

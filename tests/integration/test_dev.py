@@ -134,17 +134,13 @@ def test_doctor_names_a_topic_that_differs_and_a_process_that_hangs(dev: local.L
     _await_healthy(dev)
 
 
-def test_kill_nine_of_everything_three_times(tmp_path: Path) -> None:
-    seen: list[str] = []
-    for _ in range(3):
-        with local.running(tmp_path) as running:
-            seen.append(str(_run_noop(running)["execution_id"]))
-            for execution in seen:
-                assert _execution(running, execution)["status"] == "completed"
-            running.kill_everything()
+def test_kill_nine_of_everything(tmp_path: Path) -> None:
+    """Once here; the long fault run does it again and again."""
     with local.running(tmp_path) as running:
-        for execution in seen:
-            assert _execution(running, execution)["status"] == "completed"
+        seen = str(_run_noop(running)["execution_id"])
+        running.kill_everything()
+    with local.running(tmp_path) as running:
+        assert _execution(running, seen)["status"] == "completed"
         assert running.stop() == 0
         _assert_nothing_left(tmp_path)
         stopped = [line.split()[1] for line in running.output.splitlines() if " stopped " in line]

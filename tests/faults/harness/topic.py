@@ -42,7 +42,7 @@ class Reader:
             for partition in self._next
         }
         while any(self._next[partition] < end for partition, end in ends.items()):
-            for message in self._consumer.consume(1000, 0.5):
+            for message in self._consumer.consume(1000, 0.1):
                 if (error := message.error()) is not None:
                     if error.fatal():
                         raise KafkaException(error)
