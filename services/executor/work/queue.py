@@ -3,19 +3,20 @@
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from services.contracts import envelope
 from services.contracts.codec import Codec
-from services.contracts.envelope import Outgoing
 from services.contracts.errors import Undecodable
 from services.executor.work.partition import Partition, Place, Waiting
 from services.runtime import telemetry
 from services.runtime.kafka import admin, consumer_config
+from services.runtime.processor.batch import dead_letter
+from services.runtime.processor.kafka import consumed
+from services.runtime.processor.types import Poison
 from services.runtime.settings import Kafka
 
 BATCH = 500
@@ -23,7 +24,7 @@ MAX_IN_FLIGHT = 256
 COMMIT_S = 0.1
 STATISTICS_MS = 1000
 OFFSETS_TIMEOUT_S = 2.0
-ERROR_CHARS_MAX = 2000
+SERVICE = "executor-worker"
 
 log = telemetry.get_logger()
 
@@ -150,8 +151,9 @@ class Queue:
         try:
             work = self._codec.decode(self._topic, message.value())
         except Undecodable as error:
-            log.error("undecodable", origin=self._address(message), error=str(error))
-            work = self._dead_letter(message, str(error))
+            record = consumed(message)
+            log.error("undecodable", origin=record.address, error=str(error))
+            work = dead_letter(SERVICE, record, Poison("undecodable", str(error)))
         partition.came(Waiting(offset, work))
 
     def _on_assign(self, _: Consumer, spots: list[TopicPartition]) -> None:
@@ -200,22 +202,3 @@ class Queue:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # every single broker's trouble would be a flood
             log.warning("brokers_down", error=error.str())
-
-    def _address(self, message: Message) -> str:
-        return f"{self._topic}/{message.partition()}/{message.offset()}"
-
-    def _dead_letter(self, message: Message, error: str) -> Outgoing:
-        """The record as it came, with the reason in headers."""
-        reasons = {
-            "ms_reason": "undecodable",
-            "ms_error": error[:ERROR_CHARS_MAX],
-            "ms_origin": self._address(message),
-            "ms_service": "executor-worker",
-        }
-        added = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
-        return Outgoing(f"{self._topic}.dlq", message.key(), message.value(), _headers(message) + added)
-
-
-def _headers(message: Message) -> envelope.Headers:
-    headers: Sequence[tuple[str, str | bytes | None]] = cast(Any, message.headers()) or []
-    return tuple((name, value) for name, value in headers if isinstance(value, bytes))

@@ -237,12 +237,10 @@ class KafkaLog:
         self._refused.append(error.str())
 
     def _input(self, message: Message) -> Input | None:
-        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
         error = message.error()
         if error is None:
-            pairs: Any = message.headers() or ()
-            headers = tuple([pair if pair[1].__class__ is bytes else _bytes(*pair) for pair in pairs])
-            return Input(topic, partition, offset, message.key(), message.value(), headers)
+            return consumed(message)
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
         match error.code():
             case KafkaError._PARTITION_EOF:
                 self._reached[topic, partition] = offset
@@ -264,6 +262,14 @@ class KafkaLog:
 
 def _spots(partitions: list[TopicPartition]) -> frozenset[Spot]:
     return frozenset((spot.topic, spot.partition) for spot in partitions)
+
+
+def consumed(message: Message) -> Input:
+    """A record as it came; the message is no error."""
+    pairs: Any = message.headers() or ()
+    headers = tuple([pair if pair[1].__class__ is bytes else _bytes(*pair) for pair in pairs])
+    topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+    return Input(topic, partition, offset, message.key(), message.value(), headers)
 
 
 def _bytes(name: str, value: Any) -> tuple[str, bytes]:
