@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from services.contracts.commands import (
     Command,
     DefinitionState,
     ExecutionCommand,
-    File,
     JobRequested,
     StepControl,
 )
@@ -24,9 +22,23 @@ from services.executor.core.execution import COMMANDS_MAX
 from services.executor.manager import EARLY_COMMANDS_MAX
 from services.runtime.schemas import codec
 from tests.service.executor.house import NOW, TENANT, Desk, House, claim, command, job, outcome
+from tests.service.executor.situations import (
+    EXPORT,
+    FILE,
+    ID,
+    asked_again,
+    attempt,
+    cancelled,
+    completed,
+    failed,
+    later,
+    pending,
+    rejected,
+    retry_pending,
+    running,
+    without_definition,
+)
 
-ID = job().execution_id
-FILE = File(name="a.csv", key="k", batch="a", rows=3, bytes=30, sha256="0" * 64, content_type="text/csv")
 DATASET = DefinitionState(
     kind="dataset",
     tenant=TENANT,
@@ -36,63 +48,6 @@ DATASET = DefinitionState(
     deleted=False,
     body={"source": "depot", "table": "public.parcels", "columns": [{"name": "id", "type": "integer"}]},
 )
-EXPORT = job(job_type="export", definition_id="parcels")
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def attempt(number: int = 1) -> str:
-    return ids.attempt_id(ID, "noop", number)
-
-
-def pending(desk: Desk) -> None:
-    desk.say(job())
-
-
-def running(desk: Desk) -> None:
-    pending(desk)
-    desk.say(claim(attempt()))
-
-
-def retry_pending(desk: Desk) -> None:
-    running(desk)
-    desk.say(outcome(attempt(), outcome="retry", reason="r", message="m"))
-
-
-def asked_again(desk: Desk) -> None:
-    retry_pending(desk)
-    desk.wait(2)
-
-
-def later(desk: Desk) -> None:
-    desk.say(job(run_at=NOW + timedelta(hours=1)))
-
-
-def without_definition(desk: Desk) -> None:
-    desk.say(EXPORT)
-
-
-def completed(desk: Desk) -> None:
-    pending(desk)
-    desk.say(outcome(attempt(), files=(FILE,)))
-
-
-def failed(desk: Desk) -> None:
-    pending(desk)
-    desk.say(outcome(attempt(), outcome="fail", reason="r", message="m"))
-
-
-def cancelled(desk: Desk) -> None:
-    pending(desk)
-    desk.say(command("cancel", key="before"))
-
-
-def rejected(desk: Desk) -> None:
-    desk.say(job(job_type="teleport"))
-
 
 Given = Callable[[Desk], None]
 LIVE: tuple[Given, ...] = (pending, running, retry_pending, asked_again, later, without_definition)

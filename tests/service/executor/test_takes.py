@@ -4,42 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.contracts import ids
-from services.contracts.commands import File
 from services.executor.core.execution import Execution
 from tests.service.executor.house import NOW, Desk, claim, command, job, outcome
-
-ID = job().execution_id
-FILE = File(name="a.csv", key="k", batch="a", rows=3, bytes=30, sha256="0" * 64, content_type="text/csv")
-EXPORT = job(job_type="export", definition_id="parcels")
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def attempt(number: int = 1) -> str:
-    return ids.attempt_id(ID, "noop", number)
-
-
-def pending(desk: Desk) -> None:
-    desk.say(job())
-
-
-def running(desk: Desk) -> None:
-    pending(desk)
-    desk.say(claim(attempt()))
-
-
-def without_definition(desk: Desk) -> None:
-    desk.say(EXPORT)
-
-
-def completed(desk: Desk) -> None:
-    pending(desk)
-    desk.say(outcome(attempt(), files=(FILE,)))
-
+from tests.service.executor.situations import ID, attempt, completed, pending, running, without_definition
 
 # ---------------------------------------------------------------- later runs
 
