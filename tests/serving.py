@@ -145,7 +145,7 @@ def facts(execution_id: str, sequence: int, tenant: str = "acme") -> dict[str, A
         causation_id="test",
         correlation_id=execution_id,
     )
-    return {name: getattr(facts_, name) for name in Facts.__dataclass_fields__}
+    return {name: getattr(facts_, name) for name in Facts.__struct_fields__}
 
 
 def accepted(execution_id: str, tenant: str = "acme", **request: Any) -> ExecutionAccepted:

@@ -1,7 +1,6 @@
 """A log of events as the manager writes it, and what somebody with write access could do to it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from msgspec import structs
 
@@ -45,7 +44,7 @@ def edited(record: Outgoing) -> Outgoing:
     assert record.value is not None
     event = schemas.codec().decode("execution.events", record.value)
     assert isinstance(event, events.Facts)
-    return structs.replace(record, value=schemas.codec().encode(replace(event, causation_id="Test")))
+    return structs.replace(record, value=schemas.codec().encode(structs.replace(event, causation_id="Test")))
 
 
 def _edit(at: int) -> Callable[[Log], Log]:

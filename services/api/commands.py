@@ -5,10 +5,11 @@ row keeps the record, so that a log that was lost can be filled again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from msgspec.structs import replace
 from psycopg2.extras import execute_values
 
 from services.contracts import envelope, events, ids

@@ -151,7 +151,6 @@ def decoder(schema: Mapping[str, Any], cls: type[Any]) -> Decode:
         "size": _size,
         "EPOCH": _EPOCH,
         "timedelta": timedelta,
-        "new": object.__new__,
         **reader.names,
     }
     exec("\n".join(source), made)  # noqa: S102 the source is made from our own schemas
@@ -192,17 +191,15 @@ class _Reader:
         self.names: dict[str, Any] = {}
 
     def record(self, schema: Mapping[str, Any], cls: type[Any]) -> str:
-        """The name of the record's function. Slots are set one by one: __init__ of a frozen class is slow."""
+        """The name of the record's function."""
         name = f"read_{cls.__name__}"
         hints = get_type_hints(cls)
-        lines = [f"def {name}(b, p):", f"    o = new({name}_cls)"]
+        lines = [f"def {name}(b, p):"]
         self.names[f"{name}_cls"] = cls
-        for field in schema["fields"]:
-            setter = f"{name}_{field['name']}"
-            self.names[setter] = getattr(cls, field["name"]).__set__
-            lines += [f"    {line}" for line in self._value(field["type"], hints[field["name"]], "x")]
-            lines.append(f"    {setter}(o, x)")
-        lines.append("    return o, p")
+        fields = {field["name"]: field["type"] for field in schema["fields"]}
+        for field, avro in fields.items():
+            lines += [f"    {line}" for line in self._value(avro, hints[field], f"{field}_")]
+        lines.append(f"    return {name}_cls({', '.join(f'{field}={field}_' for field in fields)}), p")
         self.functions += lines
         return name
 

@@ -1,10 +1,9 @@
 """Errors that cross a process boundary. Each one names the field, what was expected and what was found."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
+class FieldError(Struct, frozen=True, gc=False):
     """One fault in a request. `pointer` is the path as the sender wrote it: `params.batches[1]`."""
 
     pointer: str

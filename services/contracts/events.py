@@ -6,15 +6,15 @@ report or timer that caused the event. docs/events.md describes each one.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from services.contracts.commands import File, JobRequested, Json
 from services.contracts.errors import FieldError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Struct, frozen=True, kw_only=True, gc=False):
     """What every event carries."""
 
     event_id: str
@@ -26,8 +26,7 @@ class Facts:
     correlation_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStep:
+class PlannedStep(Struct, frozen=True, kw_only=True, gc=False):
     """One step of a plan: self-contained, so that a worker needs nothing else."""
 
     name: str
@@ -37,8 +36,7 @@ class PlannedStep:
     max_attempts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionAccepted(Facts):
+class ExecutionAccepted(Facts, frozen=True, kw_only=True, gc=False):
     """The request passed its checks; it will end in a terminal event."""
 
     request: JobRequested
@@ -46,21 +44,18 @@ class ExecutionAccepted(Facts):
     plan: tuple[PlannedStep, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionRejected(Facts):
+class ExecutionRejected(Facts, frozen=True, kw_only=True, gc=False):
     """The request failed its checks; nothing will run."""
 
     request_hash: str
     errors: tuple[FieldError, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionStarted(Facts):
+class ExecutionStarted(Facts, frozen=True, kw_only=True, gc=False):
     """The first step was taken by a worker (ad hoc), or the slot fired (scheduled)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionCompleted(Facts):
+class ExecutionCompleted(Facts, frozen=True, kw_only=True, gc=False):
     """Every step completed. The counts are over all published files."""
 
     files: int
@@ -68,8 +63,7 @@ class ExecutionCompleted(Facts):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionFailed(Facts):
+class ExecutionFailed(Facts, frozen=True, kw_only=True, gc=False):
     """The execution ended without its result. `dead_letter` tells where the poison lies."""
 
     reason: str
@@ -78,24 +72,21 @@ class ExecutionFailed(Facts):
     dead_letter: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionCancelled(Facts):
+class ExecutionCancelled(Facts, frozen=True, kw_only=True, gc=False):
     """Somebody ended the execution; nothing of it runs or will run."""
 
     requested_by: str
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutionRerun(Facts):
+class ExecutionRerun(Facts, frozen=True, kw_only=True, gc=False):
     """An ended execution was asked for again; the new one is `rerun_id`. Its own status stays."""
 
     rerun_id: str
     requested_by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRunning(Facts):
+class StepRunning(Facts, frozen=True, kw_only=True, gc=False):
     """A worker's take owns this attempt now."""
 
     step: str
@@ -104,8 +95,7 @@ class StepRunning(Facts):
     worker: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepProgressed(Facts):
+class StepProgressed(Facts, frozen=True, kw_only=True, gc=False):
     """A part of the step is finished; the counts are totals of this attempt."""
 
     step: str
@@ -116,8 +106,7 @@ class StepProgressed(Facts):
     detail: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRetryScheduled(Facts):
+class StepRetryScheduled(Facts, frozen=True, kw_only=True, gc=False):
     """The attempt ended without a result; the next one is asked for at `retry_at`."""
 
     step: str
@@ -127,8 +116,7 @@ class StepRetryScheduled(Facts):
     retry_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCompleted(Facts):
+class StepCompleted(Facts, frozen=True, kw_only=True, gc=False):
     """The attempt's result. Its files are announced by the `file.published` events that follow."""
 
     step: str
@@ -136,8 +124,7 @@ class StepCompleted(Facts):
     output: Json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepFailed(Facts):
+class StepFailed(Facts, frozen=True, kw_only=True, gc=False):
     """The step will not be tried again."""
 
     step: str
@@ -146,8 +133,7 @@ class StepFailed(Facts):
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCancelled(Facts):
+class StepCancelled(Facts, frozen=True, kw_only=True, gc=False):
     """The step will not run, or not to its end. Attempt 0: it had not been asked for."""
 
     step: str
@@ -155,8 +141,7 @@ class StepCancelled(Facts):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandRefused(Facts):
+class CommandRefused(Facts, frozen=True, kw_only=True, gc=False):
     """A command changed nothing. `reason` is a stable word, `message` is for people."""
 
     command: str
@@ -165,8 +150,7 @@ class CommandRefused(Facts):
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilePublished(Facts):
+class FilePublished(Facts, frozen=True, kw_only=True, gc=False):
     """A file exists for readers from now on."""
 
     step: str

@@ -1,12 +1,12 @@
 """S1's table `job_request`: its columns and key, and what they hold for requests of every origin."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.contracts import events
 from services.contracts.status import WORDS

@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from services.contracts.commands import StepControl, StepRequested
 from services.executor.steps.outcome import Done, Outcome, Retry

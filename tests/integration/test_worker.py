@@ -2,11 +2,11 @@
 
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
 import pytest
+from msgspec.structs import replace
 
 from services.cli.dev.folder import free_port
 from services.contracts import places

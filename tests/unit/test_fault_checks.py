@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from msgspec import structs
 
 from services.contracts import events, ids, public
 from services.contracts.events import Event
@@ -87,7 +88,7 @@ def test_a_damaged_log_is_seen(history: History, changes: dict[str, Any], fault:
 
 def test_an_event_after_the_end_is_seen(history: History) -> None:
     story = asked_story(history)
-    again = replace(story[5], sequence=7, event_id="f" * 32)
+    again = structs.replace(story[5], sequence=7, event_id="f" * 32)
     assert any("after execution.completed" in found for found in told([*story, again]).faults)
 
 

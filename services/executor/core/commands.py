@@ -1,6 +1,6 @@
 """What somebody wants of an execution. Every command is answered by an event that names it as its cause."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from services.contracts import events
 from services.contracts.commands import ExecutionCommand, JobRequested

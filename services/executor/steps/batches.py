@@ -6,8 +6,9 @@ export's filters, and all of it is read in the export's own snapshot.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from services.contracts.commands import StepRequested
 from services.executor.steps import query

@@ -3,20 +3,20 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from services.contracts.commands import StepRequested
 from services.contracts.envelope import Outgoing
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, gc=False):
     """Where a record lies in its queue."""
 
     partition: int
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True, gc=False):
     """A record that was read and not yet taken: a step, or the dead letter of what could not be decoded."""
 
     offset: int

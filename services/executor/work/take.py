@@ -1,7 +1,8 @@
 """One take of an attempt: its record off the queue, and what is said about it."""
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from services.contracts.commands import StepOutcome, StepReport, StepRequested
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
@@ -14,8 +15,7 @@ MESSAGE_CHARS_MAX = 2000
 NOTHING_YET = Totals(0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(Struct, frozen=True, gc=False):
     """`take_id` fences: of all takes of an attempt, the first that the manager reads owns it."""
 
     request: StepRequested

@@ -1,9 +1,10 @@
 """A manager on the loop, in memory, and good records for it."""
 
 import threading
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from services.contracts import envelope, events, ids
 from services.contracts.commands import (

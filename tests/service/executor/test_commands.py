@@ -1,13 +1,13 @@
 """What the manager makes of commands, of later runs, and of words from takes that own nothing."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.contracts import envelope, events, ids
 from services.contracts.commands import (

@@ -1,7 +1,6 @@
 """What the manager makes of bad records from other services: one table, one expected answer each."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,7 +60,7 @@ def displaced(**changes: Any) -> Case:
 
 def altered(**changes: Any) -> Case:
     """A record with other fields."""
-    return lambda house, good: house.say(replace(good, **changes))
+    return lambda house, good: house.say(structs.replace(good, **changes))
 
 
 def elsewhere(house: House, good: Command) -> None:
@@ -73,7 +72,7 @@ def elsewhere(house: House, good: Command) -> None:
 def again_with(**changes: Any) -> Case:
     def write(house: House, good: Command) -> None:
         house.say(good)
-        house.say(replace(good, **changes))
+        house.say(structs.replace(good, **changes))
 
     return write
 

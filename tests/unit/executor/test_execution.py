@@ -1,7 +1,6 @@
 """The execution as a fold: laws over random histories."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -280,7 +279,7 @@ class World:
             said = report(order, take, kind, files=pick % 7, rows=pick)
             self.take(decide.report(self.state, said, self.now))
         else:
-            files = (replace(FILE, name=f"{take}.csv"),) if kind == "done" else ()
+            files = (structs.replace(FILE, name=f"{take}.csv"),) if kind == "done" else ()
             self.take(decide.outcome(self.state, outcome(order, take, kind, files=files), self.now))
 
 

@@ -1,11 +1,11 @@
 """Step logs: what stands in the file and in the parts, and what does not."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from msgspec.structs import replace
 
 from services.contracts import places
 from services.executor.work import logs
