@@ -41,7 +41,10 @@ class JobRequested(Struct, frozen=True, kw_only=True, gc=False):
     `definition` is resolved by api; another service may name one in `definition_id` instead.
     `origin` is ad_hoc, scheduled, manual, backfill or external; `planned_at` is set for firings. No step is
     asked for before `run_at`. A rerun names its original in `rerun_of`; `reuse_results` takes over what the
-    original had completed. `requested_channel` is the channel of S1's caller.
+    original had completed. `requested_channel` is the channel of S1's caller. `hold` waits for the command
+    `start`. `owner` is the person to whom the requester's key belongs. `priority` is 0 low, 1 normal, 2 high.
+    `timeout_s` bounds the whole execution. `limits` are objects {key, max, holds_paused}: at most `max`
+    executions with that key have steps out at one time.
     """
 
     execution_id: str
@@ -64,10 +67,18 @@ class JobRequested(Struct, frozen=True, kw_only=True, gc=False):
     rerun_of: str | None = None
     reuse_results: bool = False
     requested_channel: str | None = None
+    hold: bool = False
+    owner: str | None = None
+    priority: int = 1
+    timeout_s: int | None = None
+    limits: Json | None = None
 
 
 class StepRequested(Struct, frozen=True, kw_only=True, gc=False):
-    """`step.requested` (`step.requested.long` for LONG_KINDS), key = attempt id: one attempt of a step."""
+    """`step.requested` (`step.requested.long` for LONG_KINDS), key = attempt id: one attempt of a step.
+
+    `visit` counts how often the execution has come to the step; attempts go on over visits.
+    """
 
     attempt_id: str
     execution_id: str
@@ -78,6 +89,7 @@ class StepRequested(Struct, frozen=True, kw_only=True, gc=False):
     parameters: Json
     timeout_s: int
     requested_at: datetime
+    visit: int = 1
 
 
 class StepReport(Struct, frozen=True, kw_only=True, gc=False):
@@ -151,8 +163,11 @@ class DefinitionState(Struct, frozen=True, kw_only=True, gc=False):
 class ExecutionCommand(Struct, frozen=True, kw_only=True, gc=False):
     """`execution.commands`, key = execution id: somebody wants an execution to change.
 
-    `kind` is cancel or rerun. Every command is answered by an event whose `causation_id` is `command_id`.
-    A rerun names the id of the new execution, which api chose.
+    `kind` is cancel, rerun, start, pause, resume, amend, or on an approval approve, reject, remark. Every
+    command is answered by an event whose `causation_id` is `command_id`. A rerun names the id of the new
+    execution, which api chose, and may bring the `definition` to run it with. `owner`, `role` and `groups`
+    are those of the key that gave the command; `values` are a form's, or those of an amended request;
+    `content_hash` is what the approver saw.
     """
 
     command_id: str
@@ -164,6 +179,13 @@ class ExecutionCommand(Struct, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
     rerun_id: str | None = None
     reuse_results: bool = False
+    step: str | None = None
+    values: Json | None = None
+    content_hash: str | None = None
+    owner: str | None = None
+    role: str | None = None
+    groups: tuple[str, ...] = ()
+    definition: Definition | None = None
 
 
 class StepControl(Struct, frozen=True, kw_only=True, gc=False):

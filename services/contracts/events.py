@@ -27,13 +27,17 @@ class Facts(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PlannedStep(Struct, frozen=True, kw_only=True, gc=False):
-    """One step of a plan: self-contained, so that a worker needs nothing else."""
+    """One step of a plan: self-contained, so that a worker needs nothing else.
+
+    `flow` says how the step is led (contracts/flow.py); none: it is tried, and then comes the next one.
+    """
 
     name: str
     kind: str
     parameters: Json
     timeout_s: int
     max_attempts: int
+    flow: Json | None = None
 
 
 class ExecutionAccepted(Facts, frozen=True, kw_only=True, gc=False):
@@ -84,6 +88,31 @@ class ExecutionRerun(Facts, frozen=True, kw_only=True, gc=False):
 
     rerun_id: str
     requested_by: str
+
+
+class ExecutionWaiting(Facts, frozen=True, kw_only=True, gc=False):
+    """Nothing of the execution runs until somebody acts or an instant comes.
+
+    `reason` is approval, pause_before, wait_before, wait_after or paused.
+    """
+
+    reason: str
+    step: str | None
+    until: datetime | None
+
+
+class ExecutionResumed(Facts, frozen=True, kw_only=True, gc=False):
+    """What the execution waited for has come; `reason` is that of its `execution.waiting`."""
+
+    reason: str
+
+
+class ExecutionAmended(Facts, frozen=True, kw_only=True, gc=False):
+    """The values of the request were changed before they were used; what was approved of them is void."""
+
+    requested_by: str
+    parameters: Json
+    plan: tuple[PlannedStep, ...]
 
 
 class StepRunning(Facts, frozen=True, kw_only=True, gc=False):
@@ -141,6 +170,75 @@ class StepCancelled(Facts, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
+class StepWaiting(Facts, frozen=True, kw_only=True, gc=False):
+    """The step has begun and holds no worker: it waits for an approval, a resume or an instant.
+
+    `reason` as in `execution.waiting`; `detail` is what an approver is asked for; `content_hash` names what
+    would be approved.
+    """
+
+    step: str
+    attempt: int
+    reason: str
+    until: datetime | None
+    content_hash: str | None
+    detail: Json
+
+
+class StepSkipped(Facts, frozen=True, kw_only=True, gc=False):
+    """The step was passed over; what follows it goes on."""
+
+    step: str
+    attempt: int
+    reason: str
+
+
+class ApprovalDecided(Facts, frozen=True, kw_only=True, gc=False):
+    """One word on a waiting approval: approved, rejected or expired. `approvals` of `quorum` agree so far."""
+
+    step: str
+    decision: str
+    decided_by: str | None
+    owner: str | None
+    reason: str | None
+    form: Json
+    content_hash: str | None
+    approvals: int
+    quorum: int
+
+
+class ApprovalRemarked(Facts, frozen=True, kw_only=True, gc=False):
+    """Somebody said something about a waiting approval without deciding it."""
+
+    step: str
+    remarked_by: str
+    remark: str
+
+
+class HookCompleted(Facts, frozen=True, kw_only=True, gc=False):
+    """An action beside a step has ended well.
+
+    `hook` names the action as the definition does; `on` is enter, exit, success or error.
+    """
+
+    step: str
+    hook: str
+    on: str
+    attempt: int
+    output: Json
+
+
+class HookFailed(Facts, frozen=True, kw_only=True, gc=False):
+    """An action beside a step failed and will not be tried again; an awaited one fails its step."""
+
+    step: str
+    hook: str
+    on: str
+    attempt: int
+    reason: str
+    message: str
+
+
 class CommandRefused(Facts, frozen=True, kw_only=True, gc=False):
     """A command changed nothing. `reason` is a stable word, `message` is for people."""
 
@@ -165,12 +263,21 @@ Event = (
     | ExecutionFailed
     | ExecutionCancelled
     | ExecutionRerun
+    | ExecutionWaiting
+    | ExecutionResumed
+    | ExecutionAmended
     | StepRunning
     | StepProgressed
     | StepRetryScheduled
     | StepCompleted
     | StepFailed
     | StepCancelled
+    | StepWaiting
+    | StepSkipped
+    | ApprovalDecided
+    | ApprovalRemarked
+    | HookCompleted
+    | HookFailed
     | FilePublished
     | CommandRefused
 )
@@ -183,18 +290,28 @@ TYPES: Mapping[str, type[Event]] = {
     "execution.failed": ExecutionFailed,
     "execution.cancelled": ExecutionCancelled,
     "execution.rerun": ExecutionRerun,
+    "execution.waiting": ExecutionWaiting,
+    "execution.resumed": ExecutionResumed,
+    "execution.amended": ExecutionAmended,
     "step.running": StepRunning,
     "step.progressed": StepProgressed,
     "step.retry_scheduled": StepRetryScheduled,
     "step.completed": StepCompleted,
     "step.failed": StepFailed,
     "step.cancelled": StepCancelled,
+    "step.waiting": StepWaiting,
+    "step.skipped": StepSkipped,
+    "approval.decided": ApprovalDecided,
+    "approval.remarked": ApprovalRemarked,
+    "hook.completed": HookCompleted,
+    "hook.failed": HookFailed,
     "file.published": FilePublished,
     "command.refused": CommandRefused,
 }
 NAMES: Mapping[type[Event], str] = {cls: name for name, cls in TYPES.items()}
 
-# The last words about an execution's status. `execution.rerun` and `command.refused` may follow them.
+# The last words about an execution's status. `execution.rerun`, `command.refused` and the ends of hooks that
+# nobody waited for may follow them.
 TERMINAL = frozenset({"execution.completed", "execution.failed", "execution.cancelled", "execution.rejected"})
 
 # S2's names (2.2, 2.5, 2.17) for sets of ours.
@@ -202,7 +319,7 @@ ALIASES: Mapping[str, frozenset[str]] = {
     "EXECUTION": frozenset(name for name in TYPES if name.startswith("execution.")),
     "TASK": frozenset(name for name in TYPES if name.startswith("step.")),
     "on-start": frozenset({"execution.started", "step.running"}),
-    "on-task-complete": frozenset({"step.completed", "step.failed", "step.cancelled"}),
+    "on-task-complete": frozenset({"step.completed", "step.failed", "step.cancelled", "step.skipped"}),
     "on-execution-complete": TERMINAL,
 }
 

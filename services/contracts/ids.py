@@ -19,6 +19,11 @@ def attempt_id(execution: str, step: str, attempt: int) -> str:
     return _digest("attempt", execution, step, str(attempt))[:40]
 
 
+def step_key(execution: str, step: str, visit: int) -> str:
+    """What all attempts of one visit to a step share, for receivers that must act once: 40 hex digits."""
+    return _digest("step", execution, step, str(visit))[:40]
+
+
 def rerun_id(execution: str, number: int) -> str:
     """The id of the execution's rerun with this number, from 1: 40 hex digits."""
     return _digest("rerun", execution, str(number))[:40]

@@ -113,7 +113,18 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
             return replace(state, status=Status.CANCELLED, finished_at=at)
         case events.ExecutionRerun():
             return replace(state, reruns=(*state.reruns, event.rerun_id))
-        case events.CommandRefused():
+        case events.ExecutionWaiting():
+            return replace(state, status=Status.WAITING)
+        case events.ExecutionResumed():
+            return replace(state, status=Status.RUNNING)
+        case (
+            events.CommandRefused()
+            | events.ExecutionAmended()
+            | events.ApprovalDecided()
+            | events.ApprovalRemarked()
+            | events.HookCompleted()
+            | events.HookFailed()
+        ):
             return state
         case events.FilePublished():
             file = event.file
@@ -131,6 +142,8 @@ StepEvent = (
     | events.StepCompleted
     | events.StepFailed
     | events.StepCancelled
+    | events.StepWaiting
+    | events.StepSkipped
 )
 
 
@@ -175,7 +188,10 @@ def _step(step: Step, event: StepEvent) -> Step:
         case events.StepFailed():
             step = replace(step, reason=event.reason, message=event.message)
             return _marked(step, StepStatus.FAILED, event)
-        case events.StepCancelled():
+        case events.StepWaiting():
+            step = replace(step, reason=event.reason, message=None, retry_at=event.until)
+            return _marked(step, StepStatus.RUNNING, event)
+        case events.StepCancelled() | events.StepSkipped():
             step = replace(step, reason=event.reason, message=None, retry_at=None)
             return _marked(step, StepStatus.CANCELLED, event)
     assert_never(event)

@@ -117,11 +117,13 @@ StepEvent = (
     | events.StepCompleted
     | events.StepFailed
     | events.StepCancelled
+    | events.StepWaiting
+    | events.StepSkipped
     | events.FilePublished
 )
 
 
-def evolve(state: Execution | None, event: Event) -> Execution:
+def evolve(state: Execution | None, event: Event) -> Execution:  # noqa: PLR0911 one return an event
     """The state after one more event. Total: every event of a legal history has its place."""
     if isinstance(event, events.ExecutionAccepted | events.ExecutionRejected):
         return _born(event)
@@ -138,6 +140,18 @@ def evolve(state: Execution | None, event: Event) -> Execution:
             return replace(state, sequence=at, status=Status.CANCELLED, commands=_answered(state, event))
         case events.ExecutionRerun() | events.CommandRefused():
             return replace(state, sequence=at, commands=_answered(state, event))
+        case events.ExecutionWaiting():
+            return replace(state, sequence=at, status=Status.WAITING)
+        case events.ExecutionResumed():
+            return replace(state, sequence=at, status=Status.RUNNING)
+        case (
+            events.ExecutionAmended()
+            | events.ApprovalDecided()
+            | events.ApprovalRemarked()
+            | events.HookCompleted()
+            | events.HookFailed()
+        ):
+            return replace(state, sequence=at)
         case _:
             index = state.index_of(event.step)
             step = _step_evolved(state.steps[index], event)
@@ -215,7 +229,9 @@ def _step_evolved(step: Step, event: StepEvent) -> Step:
             return replace(
                 step, status=StepStatus.FAILED, closed=event.attempt, lease_until=None, retry_at=None
             )
-        case events.StepCancelled():
+        case events.StepWaiting():
+            return replace(step, status=StepStatus.RUNNING, asked=event.attempt)
+        case events.StepCancelled() | events.StepSkipped():
             return replace(
                 step, status=StepStatus.CANCELLED, closed=event.attempt, lease_until=None, retry_at=None
             )

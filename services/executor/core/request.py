@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from msgspec.structs import replace
 
 from services import jobs
@@ -29,7 +30,11 @@ DEFINITION_KIND = "dataset"
 # Who sends a request and when does not make it another request.
 _NOT_HASHED = frozenset({"origin", "requested_at", "planned_at"})
 # Fields that came later than the first hashes: unless they are used, the hash is what it was.
-_HASHED_IF_USED = frozenset({"run_at", "rerun_of", "reuse_results", "requested_channel"})
+_LATER_FIELDS = (
+    *("run_at", "rerun_of", "reuse_results", "requested_channel"),
+    *("hold", "owner", "priority", "timeout_s", "limits"),
+)
+_UNUSED = {field.name: field.default for field in structs.fields(JobRequested) if field.name in _LATER_FIELDS}
 
 
 class NameRefused(Exception):
@@ -42,7 +47,7 @@ def request_hash(request: JobRequested) -> str:
     asked = {
         name: value
         for name, value in body.items()
-        if name not in _NOT_HASHED and (value or name not in _HASHED_IF_USED)
+        if name not in _NOT_HASHED and (name not in _UNUSED or value != _UNUSED[name])
     }
     return ids.body_hash(asked)
 
