@@ -11,7 +11,8 @@ from services.notifier.core.redaction import snippet
 from services.notifier.core.schedule import Result
 from services.notifier.store import Claim
 from services.runtime import crash, sealing
-from services.runtime.http import Client, Malformed, SendError
+from services.runtime.exchange import Malformed, SendError
+from services.runtime.http import Client
 
 TIMEOUT_S = 15.0
 CONTENT_TYPE = "application/cloudevents+json"

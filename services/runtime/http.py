@@ -14,7 +14,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
@@ -24,8 +23,10 @@ from yarl import URL
 
 from services.contracts import urls
 from services.runtime.addresses import Network, is_allowed
+from services.runtime.exchange import Cut, Malformed, Refused, Response, SendError, TimedOut
 
 KEPT_BYTES = 4096
+READ_BYTES = 65_536
 CONNECT_TIMEOUT_S = 5.0
 # Below the idle timeout of common servers (2 to 5 s), so that a request rarely meets one being closed.
 KEEPALIVE_S = 1.0
@@ -34,28 +35,6 @@ LOOKUP_THREADS = 32
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port to address literals; OSError when the name has none."""
-
-
-class SendError(Exception):
-    """No complete answer came; the message is for people and holds no address, header or path."""
-
-
-class Refused(SendError):
-    """We may not call this URL: its form or its address is not allowed."""
-
-
-class Malformed(Refused):
-    """The text is no URL that we would ever call, whatever the network says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """`body` is at most KEPT_BYTES of the raw answer; `whole` says that this is all of it."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    whole: bool
 
 
 class Client:
@@ -85,24 +64,43 @@ class Client:
             read_bufsize=KEPT_BYTES,
         )
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """One request, done or failed within the timeout. Raises Refused or another SendError.
+    async def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        timeout_s: float | None = None,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> Response:
+        """One request, done or failed within `timeout_s` (the client's own, if not given). Raises Refused,
+        TimedOut or another SendError.
 
         A PUT may reach the receiver twice, when a kept connection turns out to be closed.
-        An answer whose body never ends, or comes too slowly, is still an answer: `whole` is False then.
+        An answer whose body is longer than `kept_bytes`, never ends, or comes too slowly, is still an answer:
+        `cut` says so then. The bytes are counted as they come, before anybody decompresses them.
         """
         target = self._checked(url)
-        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        within_s = self._timeout_s if timeout_s is None else timeout_s
+        deadline = asyncio.get_running_loop().time() + within_s
         try:
             async with asyncio.timeout_at(deadline):
                 response = await self._session.request(
-                    method, target, headers=headers, data=body, allow_redirects=False
+                    method,
+                    target,
+                    headers=headers,
+                    data=body,
+                    allow_redirects=False,
+                    read_bufsize=min(kept_bytes, READ_BYTES),
                 )
+        except aiohttp.ServerTimeoutError:
+            raise TimedOut(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
         except TimeoutError:
-            raise SendError(f"no answer within {self._timeout_s:g} s") from None
+            raise TimedOut(f"no answer within {within_s:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _explained(error) from None
-        return await _kept(response, deadline)
+        return await _kept(response, deadline, kept_bytes)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -168,23 +166,35 @@ class _CheckedResolver(AbstractResolver):
         """Nothing is held."""
 
 
-async def _kept(response: aiohttp.ClientResponse, deadline: float) -> Response:
-    kept, whole = bytearray(), False
+async def _kept(response: aiohttp.ClientResponse, deadline: float, bytes_max: int) -> Response:
+    kept = bytearray()
+    cut: Cut | None = "broken"
     try:
         async with asyncio.timeout_at(deadline):
-            while len(kept) <= KEPT_BYTES and not whole:
-                piece = await response.content.read(KEPT_BYTES + 1 - len(kept))
+            while len(kept) <= bytes_max and (
+                piece := await response.content.read(bytes_max + 1 - len(kept))
+            ):
                 kept += piece
-                whole = not piece
-    except (TimeoutError, aiohttp.ClientError, OSError):
-        pass  # the status line has decided already; what came of the body is for people to read
+        cut = None if len(kept) <= bytes_max else "too_long"
+    except TimeoutError:
+        cut = "too_slow"
+    except (aiohttp.ClientError, OSError):
+        pass  # the status line has come; what came of the body is for the caller to judge
     finally:
-        if whole:
+        if cut is None:
             response.release()
         else:
             response.close()
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status, headers, bytes(kept[:KEPT_BYTES]), whole)
+    return Response(response.status, _joined(response), bytes(kept[:bytes_max]), cut)
+
+
+def _joined(response: aiohttp.ClientResponse) -> Mapping[str, str]:
+    """Two `Content-Encoding: gzip` must not look like one."""
+    headers: dict[str, str] = {}
+    for name, value in response.headers.items():
+        known = headers.get(name.lower())
+        headers[name.lower()] = value if known is None else f"{known}, {value}"
+    return headers
 
 
 def _not_allowed() -> Refused:
@@ -199,7 +209,6 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLError, "TLS handshake failed"),
     (aiohttp.ClientConnectorDNSError, "the host name cannot be resolved"),
     (ConnectionRefusedError, "connection refused"),
-    (aiohttp.ServerTimeoutError, f"no connection within {CONNECT_TIMEOUT_S:g} s"),
     (ConnectionError, "the receiver closed the connection without an answer"),
     (aiohttp.ServerDisconnectedError, "the receiver closed the connection without an answer"),
     (aiohttp.ClientResponseError, "the answer is not valid HTTP"),

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.runtime.addresses import Network, is_allowed
-from services.runtime.http import KEPT_BYTES, Client, Refused, Response, SendError
+from services.runtime.exchange import Refused, Response, SendError
+from services.runtime.http import KEPT_BYTES, Client
 
 PUBLIC_V4, PUBLIC_V6 = "93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"
 

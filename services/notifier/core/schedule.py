@@ -1,9 +1,9 @@
 """When a delivery is tried again, and when it is given up."""
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
+
+from services.runtime.exchange import retry_after_s
 
 # Ten attempts over about 2.9 days: quick while a receiver restarts, patient while people sleep.
 DELAYS_S = (2, 10, 60, 300, 1_800, 7_200, 28_800, 86_400, 129_600)
@@ -67,21 +67,7 @@ def after_attempt(attempt: int, result: Result, now: datetime, jitter: float) ->
         return GiveUp(f"{reason}; attempt {attempt} was the last")
     delay_s = DELAYS_S[attempt - 1] * (1 + JITTER * jitter)
     if status in WITH_RETRY_AFTER:
-        asked_s = retry_after_s(result.retry_after, now)
+        asked_s = retry_after_s(result.retry_after, now, RETRY_AFTER_MAX_S)
         # Only ever later than asked: many deliveries hear the same instant.
         delay_s = max(delay_s, asked_s * (1 + JITTER * (1 + jitter) / 2))
     return RetryAt(now + timedelta(seconds=delay_s), reason)
-
-
-def retry_after_s(text: str | None, now: datetime) -> float:
-    """Seconds asked for by a Retry-After header (RFC 9110 10.2.3), in 0 to one day; 0 for no meaning."""
-    if text is None:
-        return 0.0
-    if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        return float(min(int(text), RETRY_AFTER_MAX_S))
-    try:
-        at = parsedate_to_datetime(text)
-        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
-    except (ValueError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), float(RETRY_AFTER_MAX_S))

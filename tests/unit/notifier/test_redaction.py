@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.notifier.core.redaction import MASK, SHORTEST, redact, snippet
+from services.notifier.core.redaction import snippet
+from services.runtime.redaction import MASK, SHORTEST, redact
 
 SECRET = "Bearer canary-31415926"
 

@@ -18,8 +18,8 @@ from services.notifier.core.schedule import (
     Result,
     RetryAt,
     after_attempt,
-    retry_after_s,
 )
+from services.runtime.exchange import retry_after_s
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FAILED = Result(status=500)
@@ -133,15 +133,15 @@ def test_retry_after_counts_only_where_it_is_defined_for_overload(status: int) -
     ],
 )
 def test_retry_after_is_read_as_seconds_or_a_date(text: str | None, seconds: float) -> None:
-    assert retry_after_s(text, NOW) == seconds
+    assert retry_after_s(text, NOW, RETRY_AFTER_MAX_S) == seconds
 
 
 @given(st.text(max_size=60))
 def test_any_retry_after_is_within_bounds(text: str) -> None:
-    assert 0 <= retry_after_s(text, NOW) <= RETRY_AFTER_MAX_S
+    assert 0 <= retry_after_s(text, NOW, RETRY_AFTER_MAX_S) <= RETRY_AFTER_MAX_S
 
 
 @given(st.integers(0, 200_000))
 def test_a_date_is_as_good_as_seconds(seconds: int) -> None:
     date = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
-    assert retry_after_s(date, NOW) == min(seconds, RETRY_AFTER_MAX_S)
+    assert retry_after_s(date, NOW, RETRY_AFTER_MAX_S) == min(seconds, RETRY_AFTER_MAX_S)
