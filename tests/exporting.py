@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from services import jobs
 from services.cli.dev import postgres
 from services.contracts.commands import Definition, JobRequested, StepRequested
+from services.executor.calls.outbound import Caller, Outbound
 from services.executor.steps.step import Cancellation, Context, Totals
 from services.runtime.blobs import Blobs, in_memory
 from services.runtime.container import Files
@@ -57,6 +59,12 @@ def step(dataset: Mapping[str, Any], timeout_s: int | None = None, **changes: An
     )
 
 
+def outbound(*allow: str, **secrets: str) -> Outbound:
+    """A caller that may reach these networks; the secrets are those of the tenant acme."""
+    caller = Caller([ip_network(network) for network in allow], "Millstream/test")
+    return Outbound(caller, {"acme": secrets})
+
+
 @dataclass(slots=True)
 class World:
     """A blob store in memory, the sources given, and what the step reported."""
@@ -66,6 +74,7 @@ class World:
     parts: list[tuple[Totals, str]] = field(default_factory=list)
     cancelled: Cancellation = field(default_factory=Cancellation)
     on_part: Callable[[], None] = lambda: None
+    outbound: Outbound = field(default_factory=outbound)
 
     def context(self) -> Context:
         """What the step is given."""
@@ -75,7 +84,8 @@ class World:
             self.on_part()
 
         log = structlog.get_logger()
-        return Context(TAKE, Files(self.blobs, KEYS), self.sources, progress, self.cancelled, log)
+        files = Files(self.blobs, KEYS)
+        return Context(TAKE, files, self.sources, progress, self.cancelled, log, self.outbound)
 
     def content(self, key: str) -> bytes:
         """A whole file, opened."""

@@ -2,7 +2,18 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Blobs, Crash, Database, Files, Health, Kafka, Sources, Worker
+from services.runtime.settings import (
+    Blobs,
+    Crash,
+    Database,
+    Files,
+    Health,
+    Kafka,
+    Outbound,
+    Secrets,
+    Sources,
+    Worker,
+)
 
 
 class ManagerSettings(BaseModel):
@@ -23,6 +34,8 @@ class WorkerSettings(BaseModel):
     blobs: Blobs
     files: Files
     sources: Sources
+    secrets: Secrets
+    outbound: Outbound
     worker: Worker
     health: Health
     crash: Crash

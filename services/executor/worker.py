@@ -5,8 +5,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from importlib.metadata import version
 
 from services.contracts.commands import StepControl
+from services.executor.calls.outbound import Caller, Outbound
 from services.executor.settings import WorkerSettings
 from services.executor.steps import STEPS
 from services.executor.work.control import Control
@@ -20,7 +22,7 @@ from services.runtime.entropy import LocalClock
 from services.runtime.health import HealthServer
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
-from services.runtime.settings import parse_keys
+from services.runtime.settings import parse_keys, parse_secrets
 
 DRAIN_S = 20.0
 GRACE_S = 3.0
@@ -56,9 +58,11 @@ class Worker:
         files = Files(store, keys, settings.files.compression)
         sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
         logs = Logs(settings.worker.log_folder, store, sources.values(), LocalClock())
+        self._caller = Caller(settings.outbound.allow, f"Millstream/{version('millstream')}")
+        outbound = Outbound(self._caller, parse_secrets(settings.secrets.secrets.get_secret_value()))
         counts = {SHORT: ("short", settings.worker.lanes), LONG: ("long", settings.worker.long_lanes)}
         self._lanes = {
-            topic: Lanes(word, count, STEPS, files, sources, self._reporter, logs)
+            topic: Lanes(word, count, STEPS, files, sources, self._reporter, logs, outbound)
             for topic, (word, count) in counts.items()
         }
         self._takings = {
@@ -83,6 +87,7 @@ class Worker:
         for thread in threads:
             thread.join()
         drained = self._drain()
+        self._caller.close()
         left = self._publisher.close(FLUSH_S)
         self._control.close()
         self._health.close()

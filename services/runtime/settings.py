@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -75,6 +76,21 @@ def parse_keys(text: str) -> dict[str, bytes]:
             raise ValueError("a key id is malformed or used twice, or a key is not 32 bytes")
         keys[key_id] = key
     return keys
+
+
+def parse_secrets(text: str) -> dict[str, dict[str, str]]:
+    """`{"tenant": {"name": "value"}}` as it says. Raises ValueError, whose text holds no value."""
+    try:
+        found = msgspec.json.decode(text, type=dict[str, dict[str, str]])
+    except msgspec.MsgspecError:
+        raise ValueError("not JSON of this form") from None
+    for tenant, secrets in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", tenant):
+            raise ValueError("a tenant's name is malformed")
+        for name, value in secrets.items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", name) or not 4 <= len(value) <= 4096:
+                raise ValueError("a secret's name is malformed, or its value has not 4 to 4096 characters")
+    return found
 
 
 def _check_database_url(text: str) -> str:
@@ -199,6 +215,20 @@ class Health(Section):
     port: Port
 
 
+class Secrets(Section):
+    """What `${secrets.<name>}` stands for in headers and data of API steps, for each tenant."""
+
+    prefix = ""
+    secrets: Annotated[
+        SecretStr,
+        _checked(parse_secrets),
+        Field(
+            description='JSON, {"tenant": {"name": "value"}}, names of letters, digits, _ and -, values of'
+            " 4 to 4096 characters"
+        ),
+    ] = SecretStr("{}")
+
+
 class Sources(Section):
     """Source databases by lower-case name, as `MILLSTREAM_SOURCES__<NAME>`."""
 
@@ -217,7 +247,7 @@ class Worker(Section):
 
 
 class Outbound(Section):
-    """Networks that the notifier may call although they are private."""
+    """Networks that callbacks and API steps may reach although they are private."""
 
     prefix = "OUTBOUND__"
     allow: Annotated[
@@ -247,7 +277,8 @@ class Crash(Section):
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Api, Blobs, Client, Crash, Database, Files, Health, Kafka, Links, Outbound, Sealing, Sources, Worker,
+    Api, Blobs, Client, Crash, Database, Files, Health, Kafka, Links, Outbound, Sealing, Secrets, Sources,
+    Worker,
 )  # fmt: skip
 
 

@@ -81,7 +81,8 @@ def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     }
     store = in_memory()
     files, logs = Files(store, exporting.KEYS), Logs(tmp_path, store, (), LocalClock())
-    lanes = Lanes("tests", 2, steps, files, {}, Reporter(publisher, codec(), LocalClock()), logs)
+    reporter = Reporter(publisher, codec(), LocalClock())
+    lanes = Lanes("tests", 2, steps, files, {}, reporter, logs, exporting.outbound())
     yield lanes
     lanes.drain(0, 0.1)
     assert publisher.close(10) == 0

@@ -73,7 +73,7 @@ class Worker:
             ended.callback(publisher.close, 10)
             reporter, store = Hooked(publisher, codec(), LocalClock()), in_memory()
             files, logs = Files(store, exporting.KEYS), Logs(self.folder, store, (), LocalClock())
-            lanes = Lanes("taking", 2, {"GATED": self.step}, files, {}, reporter, logs)
+            lanes = Lanes("taking", 2, {"GATED": self.step}, files, {}, reporter, logs, exporting.outbound())
             control = Control(self.stack.kafka, "tests-taking", codec(), lanes.revoke)
             reporter.before_claim = lambda take: self.before_claim(take, control)
             taking = Taking(SHORT, self.stack.kafka, "tests", codec(), reporter, lanes, control, stop)

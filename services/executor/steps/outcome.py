@@ -15,10 +15,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The same attempt may succeed later. `reason` is a stable word, `message` is for people."""
+    """The same attempt may succeed later. `reason` is a stable word, `message` is for people. `after_s`: no
+    earlier than that, as a receiver asked for."""
 
     reason: str
     message: str
+    after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from services.contracts.commands import StepRequested
+from services.executor.calls.outbound import Outbound
 from services.executor.steps.outcome import Outcome
 from services.runtime.container import Files
 
@@ -79,6 +80,7 @@ class Context:
     `take_id` is in every blob key, so that two takes of one attempt never write the same file. `sources` are
     database URLs (secret) by name. A step that sees `cancelled` set ends soon, with any outcome; around a
     call that may block for long it says how to end it: `with context.cancelled.calling(connection.cancel)`.
+    `outbound` is for steps that call URLs.
     """
 
     take_id: str
@@ -87,6 +89,7 @@ class Context:
     progress: Progress
     cancelled: Cancellation
     log: FilteringBoundLogger
+    outbound: Outbound
 
 
 class Step(Protocol):

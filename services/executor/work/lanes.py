@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client import Counter, Gauge
 
 from services.contracts.commands import StepControl
+from services.executor.calls.outbound import Outbound
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.step import Cancellation, Context, Step, Totals
 from services.executor.work.logs import Logs, StepLog
@@ -63,6 +64,7 @@ class Lanes:
         sources: Mapping[str, str],
         reporter: Reporter,
         logs: Logs,
+        outbound: Outbound,
     ) -> None:
         self.settle: Settle = lambda _: None
         self._count = count
@@ -71,6 +73,7 @@ class Lanes:
         self._sources = sources
         self._reporter = reporter
         self._logs = logs
+        self._outbound = outbound
         self._queued: deque[Work] = deque()
         self._running: set[Work] = set()
         self._works: set[Work] = set()
@@ -301,6 +304,7 @@ class Lanes:
             progress=progress,
             cancelled=work.cancellation,
             log=work.log.logger(),
+            outbound=self._outbound,
         )
 
     # ------------------------------------------------------------ the watching thread

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from services.contracts.commands import StepOutcome, StepReport, StepRequested
+from services.contracts.commands import Json, StepOutcome, StepReport, StepRequested
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.step import Totals
 from services.executor.work.partition import Place
@@ -44,7 +44,7 @@ class Take(Struct, frozen=True, gc=False):
 
     def outcome(self, outcome: Outcome, at: datetime) -> StepOutcome:
         """The end of the take."""
-        done = outcome if isinstance(outcome, Done) else Done()
+        done = outcome if isinstance(outcome, Done) else Done(_asked_for(outcome))
         ended = None if isinstance(outcome, Done) else outcome
         return StepOutcome(
             execution_id=self.request.execution_id,
@@ -59,6 +59,13 @@ class Take(Struct, frozen=True, gc=False):
             output=done.output,
             files=done.files,
         )
+
+
+def _asked_for(outcome: Retry | Fail) -> Json:
+    """What the manager learns beside the reason."""
+    if isinstance(outcome, Retry) and outcome.after_s is not None:
+        return {"retry_after_s": outcome.after_s}
+    return None
 
 
 _WORDS: dict[type[Outcome], str] = {Done: "done", Retry: "retry", Fail: "fail"}
