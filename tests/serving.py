@@ -219,7 +219,14 @@ def serving(
         degraded=lambda: (),
         streams=streams or Streams(),
     )
-    config = uvicorn.Config(app.served(parts), port=0, log_config=None, lifespan="off", access_log=False)
+    config = uvicorn.Config(
+        app.served(parts),
+        http=app.protocol(parts),
+        port=0,
+        log_config=None,
+        lifespan="off",
+        access_log=False,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     intake.start()

@@ -1,5 +1,6 @@
 """What every submit does once its body is read, whatever its surface: check, commit, know it again."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,16 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
         submitted_at=record.requested_at,
         record=envelope.command(record, value),
     )
+
+
+def begin(parts: Parts, asked: Submit) -> "asyncio.Future[Stored] | None":
+    """Queue it for the next commit; None, and nothing queued, when that cannot be done at once."""
+    if asked.tag and parts.tags.get(asked.tag) != asked.tenant:
+        return None
+    try:
+        return parts.intake.submit(asked)
+    except Overloaded:
+        return None
 
 
 async def store(parts: Parts, asked: Submit) -> Stored:

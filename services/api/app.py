@@ -4,12 +4,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from services.api import openapi, problems
+from services.api import openapi, problems, wire
 from services.api.middleware import Observed
 from services.api.parts import Parts
 from services.api.pool import DatabaseAway
 from services.api.problems import answer, away
-from services.api.quick import QuickSubmit
+from services.api.quick import Quick, QuickSubmit
 from services.api.routes import (
     commands,
     datasets,
@@ -22,6 +22,7 @@ from services.api.routes import (
     logs,
     submit,
 )
+from services.api.wire import Wire
 
 VERSION = "1"
 
@@ -52,6 +53,11 @@ def served(parts: Parts) -> ASGIApp:
     app = create(parts)
     route = next(route for route in submit.router.routes if isinstance(route, APIRoute))
     return Observed(QuickSubmit(app, parts, route))
+
+
+def protocol(parts: Parts) -> type[Wire]:
+    """What the server reads connections with."""
+    return wire.protocol(Quick(parts), Observed)
 
 
 async def _on_database_away(request: Request, error: Exception) -> Response:

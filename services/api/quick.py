@@ -2,12 +2,12 @@
 
 Routing, dependency injection and request objects take several times as long as the submit itself. This stands
 before the application and answers what it fully understands: a known key, ordinary headers, a plain body that
-is accepted. Everything else it hands on untouched, and every refusal is the application's.
+is accepted. Everything else it hands on untouched, and every refusal is the application's. What came whole in
+one read is answered earlier still, by `wire.py`, from the same `Quick`.
 """
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +16,7 @@ from services import jobs
 from services.api import accepting, bodies, idempotency, problems, views
 from services.api.core import plain, submission
 from services.api.core.submission import Submission
-from services.api.intake import Submit
+from services.api.intake import Stored, Submit
 from services.api.keys import Caller, Role
 from services.api.parts import Parts
 from services.api.pool import DatabaseAway
@@ -26,44 +26,34 @@ from services.contracts import ids
 from services.jobs.refused import Refused
 from services.runtime import entropy
 
-_METHOD, _, PATH = ROUTE.partition(" ")
+METHOD, _, PATH = ROUTE.partition(" ")
 _TOO_SLOW = "the body is too slow"
 _UNUSUAL = frozenset({b"prefer", b"content-encoding", b"transfer-encoding", b"expect"})
+Headers = Sequence[tuple[bytes, bytes]]
 _WANTED = frozenset({b"authorization", b"idempotency-key", b"content-type"})
 
 
-class QuickSubmit:
-    """Plain ASGI before `app`; `route` is the route that the answer is counted under."""
+class Quick:
+    """What a request asks for, where that can be told at once."""
 
-    def __init__(self, app: ASGIApp, parts: Parts, route: object) -> None:
-        self._app, self._parts, self._route = app, parts, route
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != _METHOD:
-            await self._app(scope, receive, send)
-            return
-        head = _head(scope["headers"])
-        caller = None if head is None else self._caller(head)
-        if head is None or caller is None:
-            await self._app(scope, receive, send)
-            return
-        message = await _first(receive)
-        if message is None:
-            await problems.render(bodies.too_slow())(scope, receive, send)
-            return
-        asked = None
-        if message["type"] == "http.request" and not message.get("more_body"):
-            asked = plain.read(message["body"])
-        row = None if asked is None else self._row(caller, head.get(b"idempotency-key"), *asked)
-        if row is None or not await self._accept(row, scope, receive, send):
-            await self._app(scope, _again(message, receive), send)
+    def row(self, headers: Headers, raw: bytes) -> Submit | None:
+        """The checked request of one that came whole; None when the application must look at it."""
+        head = ordinary(headers)
+        caller = None if head is None else self.caller(head)
+        asked = None if caller is None else plain.read(raw)
+        if head is None or caller is None or asked is None:
+            return None
+        return self.checked(caller, head.get(b"idempotency-key"), *asked)
 
-    def _caller(self, head: Mapping[bytes, bytes]) -> Caller | None:
+    def caller(self, head: Mapping[bytes, bytes]) -> Caller | None:
+        """Who asks, when the key is known and may submit."""
         caller = self._parts.keyring.known(head.get(b"authorization", b"").decode("latin-1"))
         return caller if caller is not None and caller.role.covers(Role.AUTHOR) else None
 
-    def _row(self, caller: Caller, key: bytes | None, asked: Submission, body_hash: str) -> Submit | None:
+    def checked(self, caller: Caller, key: bytes | None, asked: Submission, body_hash: str) -> Submit | None:
         """None when the application must say why not."""
         try:
             record = submission.job_requested(
@@ -83,6 +73,39 @@ class QuickSubmit:
         except (Refused, Problem):
             return None
 
+    def begin(self, row: Submit) -> "asyncio.Future[Stored] | None":
+        """Queue it for the next commit; None where that cannot be done at once. Stores nothing then."""
+        return accepting.begin(self._parts, row)
+
+
+class QuickSubmit:
+    """Plain ASGI before `app`; `route` is the route that the answer is counted under."""
+
+    def __init__(self, app: ASGIApp, parts: Parts, route: object) -> None:
+        self._app, self._parts, self._route = app, parts, route
+        self._quick = Quick(parts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != METHOD:
+            await self._app(scope, receive, send)
+            return
+        head = ordinary(scope["headers"])
+        caller = None if head is None else self._quick.caller(head)
+        if head is None or caller is None:
+            await self._app(scope, receive, send)
+            return
+        message = await _first(receive)
+        if message is None:
+            await problems.render(bodies.too_slow())(scope, receive, send)
+            return
+        asked = None
+        if message["type"] == "http.request" and not message.get("more_body"):
+            asked = plain.read(message["body"])
+        row = None if asked is None else self._quick.checked(caller, head.get(b"idempotency-key"), *asked)
+        if row is None or not await self._accept(row, scope, receive, send):
+            await self._app(scope, _again(message, receive), send)
+
     async def _accept(self, row: Submit, scope: Scope, receive: Receive, send: Send) -> bool:
         """False when id or tag are another's: nothing was stored, and nothing sent."""
         try:
@@ -93,7 +116,7 @@ class QuickSubmit:
             problem = error if isinstance(error, Problem) else problems.away(error)
             await problems.render(problem)(scope, receive, send)
             return True
-        if stored.tenant != row.tenant or stored.body_hash != row.body_hash:
+        if not is_this(stored, row):
             return False
         scope["route"] = self._route
         view = views.accepted(row.execution_id)
@@ -108,7 +131,12 @@ class QuickSubmit:
         return True
 
 
-def _head(headers: Any) -> Mapping[bytes, bytes] | None:
+def is_this(stored: Stored, row: Submit) -> bool:
+    """Whether the id holds this very request, stored now or before."""
+    return stored.tenant == row.tenant and stored.body_hash == row.body_hash
+
+
+def ordinary(headers: Headers) -> Mapping[bytes, bytes] | None:
     """The headers that matter; None where one of them asks for more than this path does."""
     found: dict[bytes, bytes] = {}
     for name, value in headers:

@@ -9,7 +9,6 @@ import threading
 import uvicorn
 from confluent_kafka import KafkaException
 from prometheus_client import Gauge
-from starlette.types import ASGIApp
 
 from services.api import app, projector, republish
 from services.api.clock import DatabaseClock
@@ -48,7 +47,7 @@ class Server:
         url = settings.database.url.get_secret_value()
         self._publisher = Publisher(settings.kafka, f"millstream-api-{socket.gethostname()}-{os.getpid()}")
         self._relay = Relay(url, "api", self._publisher, serial=frozenset({DEFINITIONS}))
-        self._intake = Intake(url, self._relay.wake)
+        self._intake = Intake(url, lambda: self._relay.wake(serial=False))
         self._pool = Pool(url)
         self._live = Live(url)
         self._clock = DatabaseClock(url)
@@ -63,7 +62,7 @@ class Server:
         self._projector = threading.Thread(
             target=self._processor.run, args=(self._projector_stop,), name="projector", daemon=True
         )
-        self._http = _http_server(app.served(self._parts(settings)), settings)
+        self._http = _http_server(self._parts(settings), settings)
         self._http_thread = threading.Thread(
             target=self._http.run, args=([listener],), name="http", daemon=True
         )
@@ -121,10 +120,11 @@ class Server:
         self._pool.close()
 
 
-def _http_server(application: ASGIApp, settings: Settings) -> uvicorn.Server:
+def _http_server(parts: Parts, settings: Settings) -> uvicorn.Server:
     """uvicorn, to be run in a thread of ours: there it leaves signals alone."""
     config = uvicorn.Config(
-        application,
+        app.served(parts),
+        http=app.protocol(parts),
         host=settings.api.host,
         port=settings.api.port,
         access_log=False,
