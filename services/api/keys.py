@@ -4,6 +4,7 @@ Who may do what: a viewer reads; an author also submits executions; an operator 
 admin may do everything. Each key belongs to one tenant and sees nothing of others.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -19,6 +20,7 @@ from services.api.problems import Problem
 from services.runtime import entropy
 
 CACHED_S = 2.0  # a revoked key ends within this time
+RENEWED_S = 1.0
 CACHED_MAX = 10_000
 _KEY = re.compile(r"ms_(?P<prefix>[0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -78,6 +80,7 @@ class Keyring:
         self._pool = pool
         self._known: dict[str, _Known] = {}
         self._recent: dict[str, tuple[float, Caller]] = {}
+        self._renewing: dict[str, asyncio.Task[_Known | None]] = {}
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who sent this `Authorization` header. Raises Problem (401) and DatabaseAway."""
@@ -90,25 +93,44 @@ class Keyring:
         return known.caller
 
     def known(self, authorization: str) -> Caller | None:
-        """Who sent this header, if the key is good and was looked up within the last 2 s."""
+        """Who sent this header, if the key is good and was looked up within the last 2 s.
+
+        A key in use is looked up again before that, so that its callers need not all wait at once.
+        """
         now = time.monotonic()
         recent = self._recent.get(authorization)
-        if recent is not None and now - recent[0] < CACHED_S:
+        if recent is not None and now - recent[0] < RENEWED_S:
             return recent[1]
         match = _sent(authorization)
         known = None if match is None else self._known.get(match["prefix"])
         if match is None or known is None or now - known.read_at >= CACHED_S or not known.opens(match[0]):
             return None
+        if now - known.read_at >= RENEWED_S:
+            self._renew(match["prefix"])
+            return known.caller
         if len(self._recent) >= CACHED_MAX:
             self._recent.clear()
         self._recent[authorization] = (known.read_at, known.caller)
         return known.caller
 
+    def _renew(self, prefix: str) -> None:
+        if prefix not in self._renewing:
+            self._renewing[prefix] = asyncio.create_task(self._read(prefix))
+            self._renewing[prefix].add_done_callback(lambda task: self._renewed(prefix, task))
+
+    def _renewed(self, prefix: str, task: "asyncio.Task[_Known | None]") -> None:
+        del self._renewing[prefix]
+        if not task.cancelled():
+            task.exception()  # whoever asks once the old answer has expired meets the database himself
+
     async def _lookup(self, prefix: str) -> _Known | None:
-        now = time.monotonic()
         known = self._known.get(prefix)
-        if known is not None and now - known.read_at < CACHED_S:
+        if known is not None and time.monotonic() - known.read_at < CACHED_S:
             return known
+        return await self._read(prefix)
+
+    async def _read(self, prefix: str) -> _Known | None:
+        now = time.monotonic()
         row = await self._pool.read(lambda cursor: _select(cursor, prefix))
         if row is None:
             return None
