@@ -34,6 +34,8 @@ from services.runtime.database import Connection, Failure, classify, connect
 from services.runtime.kafka import ProducerFull, Publisher, Unsent
 
 BATCH = 250
+FEW = 8
+GATHER_S = 0.02  # a pass costs the database as much for one row as for ten, so many records wait for more
 RETRY_S = 1.0
 SWEEP_S = 2.0  # rows of a process that died while it had claimed them, or that nobody announced
 ACKNOWLEDGED_WITHIN_S = 25.0  # more than the producer's message.timeout.ms
@@ -77,6 +79,7 @@ def ddl(schema: str) -> str:
     """
 
 
+_SERIAL, _OTHERS = b"s", b"."
 _SIZES = struct.Struct(">II")
 _HEAD = msgspec.msgpack.Decoder(tuple[bytes | None, tuple[tuple[str, bytes], ...]])
 
@@ -145,18 +148,21 @@ class Relay:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._give_up_at: float | None = None
+        self._serial_due = True
+        self._records = 0  # of the last pass
         self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
 
     def start(self) -> None:
         """Begin; returns at once, whether or not database and broker are there."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Say that rows were committed; never blocks, safe from any thread."""
+    def wake(self, *, serial: bool = True) -> None:
+        """Say that rows were committed, of serial topics unless `serial` is False; never blocks, safe from
+        any thread."""
         try:
-            os.write(self._wake_write, b".")
+            os.write(self._wake_write, _SERIAL if serial else _OTHERS)
         except BlockingIOError:
-            pass  # a full pipe wakes as well
+            self._serial_due = True  # a full pipe wakes as well
 
     def close(self, timeout_s: float) -> None:
         """Publish what is left, for at most `timeout_s`, and stop; other rows wait for the next start."""
@@ -190,8 +196,12 @@ class Relay:
             # A deletion that a crash undoes is a record published twice, which is what a crash does anyway.
             cursor.execute("SET synchronous_commit = off")
         connection.commit()
+        self._serial_due = True
         while True:
-            moved, whole = self._pass(connection, serial=True)
+            moved, whole = 0, True
+            if self._serial_due or self._give_up_at is not None:
+                moved, whole = self._pass(connection, serial=True)
+                self._serial_due = moved == BATCH or not whole
             others, others_whole = self._pass(connection, serial=False)
             if self._finished() or (self._give_up_at is not None and not moved + others):
                 return
@@ -200,6 +210,8 @@ class Relay:
                 self._pause(RETRY_S)
             elif max(moved, others) < BATCH:
                 self._wait(connection)
+                if self._records > FEW:
+                    time.sleep(GATHER_S)
 
     def _pass(self, connection: Connection, *, serial: bool) -> tuple[int, bool]:
         """Claim, produce and delete one batch: how many were deleted, and whether all that were claimed."""
@@ -209,6 +221,7 @@ class Relay:
             if serial and not self._alone(cursor):
                 return 0, True
             rows = self._claim(cursor, serial)
+            self._records = sum(len(row.records) for row in rows)
             if not rows:
                 return 0, True
             crash.reach("outbox.claimed")
@@ -260,9 +273,11 @@ class Relay:
         if connection in readable:
             connection.poll()
             connection.notifies.clear()
-        if self._wake_read in readable:
-            os.read(self._wake_read, 65_536)
+            self._serial_due = True
+        if self._wake_read in readable and _SERIAL in os.read(self._wake_read, 65_536):
+            self._serial_due = True
         if not readable:
+            self._serial_due = True
             self._measure(connection)
 
     def _pause(self, seconds: float) -> None:
@@ -271,6 +286,7 @@ class Relay:
         while self._give_up_at is None and (left := deadline - time.monotonic()) > 0:
             if select.select([self._wake_read], [], [], left)[0]:
                 os.read(self._wake_read, 65_536)
+        self._serial_due = True
 
     def _measure(self, connection: Connection) -> None:
         query = sql.SQL(
