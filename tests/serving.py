@@ -31,6 +31,7 @@ from services.runtime.container import Files
 from services.runtime.entropy import Clock, LocalClock
 from services.runtime.processor.types import Input, Routed
 from services.runtime.sealing import Sealer
+from tests.stack import as_service
 from tests.waiting import until
 
 SEALING_KEYS = {"s1": bytes(range(32))}
@@ -57,12 +58,21 @@ class Api:
 
     url: str
     database_url: str
+    own_url: str
+    """That of the role with which api serves."""
     parts: Parts
 
-    def key(self, role: str = "operator", tenant: str = "acme", principal: str = "alice") -> str:
+    def key(
+        self,
+        role: str = "operator",
+        tenant: str = "acme",
+        principal: str = "alice",
+        owner: str | None = None,
+        groups: Iterable[str] = (),
+    ) -> str:
         """A new API key."""
         with self.cursor() as cursor:
-            return keys.create(cursor, Caller(tenant, principal, Role(role)))
+            return keys.create(cursor, Caller(tenant, principal, Role(role), owner, tuple(groups)))
 
     def client(self, key: str | None = None, **options: Any) -> httpx.Client:
         """A client that sends the key; None makes one of an operator of `acme`, "" sends none."""
@@ -73,7 +83,18 @@ class Api:
     @contextmanager
     def cursor(self) -> Iterator[Any]:
         """A transaction of the superuser."""
-        connection = psycopg2.connect(self.database_url)
+        with self._transaction(self.database_url) as cursor:
+            yield cursor
+
+    @contextmanager
+    def own_cursor(self) -> Iterator[Any]:
+        """A transaction of the role with which api serves."""
+        with self._transaction(self.own_url) as cursor:
+            yield cursor
+
+    @contextmanager
+    def _transaction(self, url: str) -> Iterator[Any]:
+        connection = psycopg2.connect(url)
         try:
             with connection, connection.cursor() as cursor:
                 yield cursor
@@ -108,7 +129,7 @@ class Api:
             record = Input("execution.events", 0, 0, event.execution_id.encode(), value)
             routed = handler.route(record)
             assert isinstance(routed, Routed)
-            with self.cursor() as cursor:
+            with self.own_cursor() as cursor:
                 cursor.execute("SELECT body FROM api.state WHERE key = %s", (routed.key,))
                 row = cursor.fetchone()
                 state = handler.decode(routed.key, bytes(row[0])) if row else None
@@ -201,9 +222,10 @@ def serving(
 ) -> Iterator[Api]:
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
-    pool = Pool(database_url)
+    own_url = as_service(database_url)
+    pool = Pool(own_url)
     store = blobs.connect(f"file://{folder / 'blobs'}")
-    intake = Intake(database_url, lambda: None)
+    intake = Intake(own_url, lambda: None)
     parts = Parts(
         pool=pool,
         keyring=Keyring(pool),
@@ -212,7 +234,7 @@ def serving(
         links=Links(link_keys, TTL_S),
         blobs=store,
         files=Files(store, FILE_KEYS),
-        live=Live(database_url),
+        live=Live(own_url),
         clock=clock or LocalClock(),
         public_url="",
         wake_relay=lambda: None,
@@ -234,7 +256,7 @@ def serving(
     try:
         until(lambda: server.started, 10, "uvicorn to serve")
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Api(f"http://127.0.0.1:{port}", database_url, parts)
+        yield Api(f"http://127.0.0.1:{port}", database_url, own_url, parts)
     finally:
         parts.live.close()
         server.should_exit = True

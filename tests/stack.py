@@ -20,8 +20,9 @@ import psutil
 import psycopg2
 from confluent_kafka.cimpl import NewTopic
 
+from services.api import grants
 from services.cli import topics as declared_topics
-from services.cli.dev import jars, orphans
+from services.cli.dev import jars, orphans, roles
 from services.cli.dev.broker import Broker
 from services.cli.dev.folder import free_port
 from services.cli.dev.postgres import Postgres
@@ -119,6 +120,15 @@ def own_stack(folder: Path) -> Iterator[OwnStack]:
         yield stack
     finally:
         stack.stop()
+
+
+def as_service(database_url: str) -> str:
+    """The URL of the role with which api serves on a migrated database that the given role owns."""
+    with _locked(Path(os.environ[FOLDER_VARIABLE]) / "roles.lock"):  # roles are the server's
+        roles.ensure_role(database_url, "ms_api", PASSWORD)
+    url = roles.as_role(database_url, "ms_api", PASSWORD)
+    grants.give(database_url, url)
+    return url
 
 
 def remember(folder: Path) -> None:

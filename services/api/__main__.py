@@ -10,10 +10,10 @@ from datetime import timedelta
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
-from services.api import keys
+from services.api import grants, keys
 from services.api.keys import Caller, Role
 from services.api.server import Server
-from services.api.settings import DatabaseOnly, Settings
+from services.api.settings import DatabaseOnly, Migrate, Settings
 from services.contracts import names
 from services.runtime import crash, migrations, signals, telemetry, threads
 from services.runtime.database import connect
@@ -71,9 +71,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def migrate(_: argparse.Namespace) -> int:
-    """Bring the schema `api` up to date."""
-    settings = load(DatabaseOnly, os.environ)
-    migrations.migrate(settings.database.url.get_secret_value(), "api")
+    """Bring the schema `api` up to date, and let the role that serves use what its owner made."""
+    settings = load(Migrate, os.environ)
+    url = settings.database.url.get_secret_value()
+    owner_url = settings.database_owner.url.get_secret_value()
+    migrations.migrate(owner_url or url, "api")
+    if owner_url and owner_url != url:
+        grants.give(owner_url, url)
     return 0
 
 
@@ -83,7 +87,9 @@ def create_key(options: argparse.Namespace) -> int:
     expires_at = None
     if options.expires_days is not None:
         expires_at = LocalClock().now() + timedelta(days=options.expires_days)
-    caller = Caller(options.tenant, options.principal, Role(options.role))
+    caller = Caller(
+        options.tenant, options.principal, Role(options.role), options.owner, tuple(options.group or ())
+    )
     connection = connect(settings.database.url.get_secret_value(), "millstream-api-create-key")
     try:
         with connection, connection.cursor() as cursor:
@@ -103,6 +109,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     key.add_argument("--tenant", required=True, type=_name)
     key.add_argument("--principal", required=True, type=_name)
     key.add_argument("--role", required=True, choices=[role.value for role in Role])
+    key.add_argument("--owner", type=_name, help="the person behind the key of a service or bot")
+    key.add_argument("--group", type=_name, action="append", help="a group of approvers; repeatable")
     key.add_argument("--expires-days", type=int, choices=range(1, 3651), metavar="1..3650")
     key.set_defaults(run=create_key)
     return parser.parse_args(arguments)

@@ -43,11 +43,13 @@ _RANK = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks."""
+    """Who asks. `owner` is the person behind a key of a service or bot; `groups` are those that approve."""
 
     tenant: str
     principal: str
     role: Role
+    owner: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,12 @@ def create(cursor: Any, caller: Caller, expires_at: datetime | None = None) -> s
     prefix = entropy.token(6).hex()
     text = f"ms_{prefix}_{base64.urlsafe_b64encode(entropy.token(32)).rstrip(b'=').decode()}"
     cursor.execute(
-        "INSERT INTO api.api_key (prefix, secret_hash, tenant, principal, role, expires_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s)",
-        (prefix, _hash(text), caller.tenant, caller.principal, caller.role.value, expires_at),
+        "INSERT INTO api.api_key (prefix, secret_hash, tenant, principal, role, owner, groups, expires_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            *(prefix, _hash(text), caller.tenant, caller.principal, caller.role.value),
+            *(caller.owner, list(caller.groups), expires_at),
+        ),
     )
     return text
 
@@ -134,7 +139,7 @@ class Keyring:
         row = await self._pool.read(lambda cursor: _select(cursor, prefix))
         if row is None:
             return None
-        known = _Known(bytes(row[0]), row[1], Caller(row[2], row[3], Role(row[4])), now)
+        known = _Known(bytes(row[0]), row[1], _caller(*row[2:]), now)
         if len(self._known) >= CACHED_MAX:
             self._known.clear()
         self._known[prefix] = known
@@ -149,12 +154,16 @@ def _sent(authorization: str | None) -> re.Match[str] | None:
 def _select(cursor: Any, prefix: str) -> tuple[Any, ...] | None:
     cursor.execute(
         "SELECT secret_hash, revoked_at IS NULL AND coalesce(expires_at > now(), true),"
-        " tenant, principal, role"
+        " tenant, principal, role, owner, groups"
         " FROM api.api_key WHERE prefix = %s",
         (prefix,),
     )
     row: tuple[Any, ...] | None = cursor.fetchone()
     return row
+
+
+def _caller(tenant: str, principal: str, role: str, owner: str | None, groups: list[str]) -> Caller:
+    return Caller(tenant, principal, Role(role), owner, tuple(groups))
 
 
 def _hash(text: str) -> bytes:

@@ -63,6 +63,7 @@ class Quick:
                 else ids.execution_id(caller.tenant, caller.principal, ROUTE, key.decode()),
                 tenant=caller.tenant,
                 principal=caller.principal,
+                owner=caller.owner,
                 definition=None,
                 now=self._parts.clock.now(),
                 seal=_nothing_to_seal,

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Api, Blobs, Crash, Database, Files, Kafka, Links, Sealing
+from services.runtime.settings import Api, Blobs, Crash, Database, DatabaseOwner, Files, Kafka, Links, Sealing
 
 
 class Settings(BaseModel):
@@ -19,8 +19,16 @@ class Settings(BaseModel):
     sealing: Sealing
 
 
+class Migrate(BaseModel):
+    """What `migrate` needs: the role that serves, and the one that owns the tables, when they are two."""
+
+    model_config = ConfigDict(frozen=True)
+    database: Database
+    database_owner: DatabaseOwner
+
+
 class DatabaseOnly(BaseModel):
-    """What `migrate` and `create-key` need."""
+    """What `create-key` needs."""
 
     model_config = ConfigDict(frozen=True)
     database: Database

@@ -14,12 +14,12 @@ import typer
 from confluent_kafka import KafkaException
 
 from services.cli import topics
-from services.cli.dev import jars, postgres, servers
+from services.cli.dev import jars, postgres, roles, servers
 from services.cli.dev.broker import answers
 from services.cli.dev.child import readiness
 from services.cli.dev.command import DataFolder
 from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder, port_is_free
-from services.cli.dev.parts import PARTS, PORTS, SCHEMAS
+from services.cli.dev.parts import OWNED_APART, PARTS, PORTS, SCHEMAS
 from services.runtime import kafka
 from services.runtime.settings import PREFIX, Kafka, SettingsError
 
@@ -28,10 +28,11 @@ PROBE_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong, and the command or change that mends it."""
+    """Something wrong, and the command or change that mends it; a `warning` is what may stay as it is."""
 
     what: str
     mend: str
+    warning: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,10 +192,37 @@ def _check_role(patient: Patient, schema: str, url: str) -> list[Finding]:
     finally:
         connection.close()
     owner = row[0].strip('"') if row else None
-    if owner != role:
+    wanted = f"{role}_owner" if schema == OWNED_APART and role == f"ms_{schema}" else role
+    if owner != wanted:
         found = f"owner {owner}" if owner else "no such schema"
-        return [Finding(f"schema {schema}: expected owner {role}, found {found}", patient.again)]
+        return [Finding(f"schema {schema}: expected owner {wanted}, found {found}", patient.again)]
     return []
+
+
+_MAY_CHANGE = """
+    SELECT current_user FROM pg_class AS word JOIN pg_namespace AS place ON place.oid = word.relnamespace
+    WHERE place.nspname = 'api' AND word.relname = 'step_event'
+      AND (pg_has_role(word.relowner, 'USAGE') OR pg_has_role(place.nspowner, 'USAGE')
+           OR has_table_privilege(word.oid, 'UPDATE, DELETE, TRUNCATE'))
+"""
+
+
+def check_append_only(patient: Patient) -> list[Finding]:
+    """The role with which api runs can add to the words of steps, and neither change nor remove any."""
+    path = patient.state.get("database_url_files", {}).get(OWNED_APART) if patient.owned else None
+    if path is None:
+        return []
+    try:
+        with roles.session(Path(path).read_text(encoding="utf-8").strip()) as cursor:
+            cursor.execute(_MAY_CHANGE)
+            row = cursor.fetchone()
+    except (OSError, psycopg2.Error):
+        return []  # check_database says so
+    if row is None:
+        return []
+    what = f"api.step_event: expected a role that can only add to it, found that role {row[0]} may change it"
+    mend = f"give {PREFIX}DATABASE_URL a role that may create roles: dev then makes one that owns the table"
+    return [Finding(what, mend, warning=True)]
 
 
 def check_topics(patient: Patient) -> list[Finding]:
@@ -241,6 +269,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("supervisor", check_running),
     ("ports", check_ports),
     ("database roles", check_database),
+    ("append-only table", check_append_only),
     ("topics", check_topics),
     ("processes", check_processes),
 )
@@ -253,11 +282,12 @@ def doctor(data: DataFolder = DEFAULT_DATA) -> None:
     wrong = 0
     for name, check in CHECKS:
         findings = check(patient)
-        wrong += len(findings)
+        wrong += sum(not finding.warning for finding in findings)
         if not findings:
             typer.secho(f"  ok  {name}", fg=typer.colors.GREEN)
         for finding in findings:
-            typer.secho(f"  !!  {finding.what}", fg=typer.colors.RED)
+            sign, colour = ("??", typer.colors.YELLOW) if finding.warning else ("!!", typer.colors.RED)
+            typer.secho(f"  {sign}  {finding.what}", fg=colour)
             typer.echo(f"      mend: {finding.mend}")
     if wrong:
         raise typer.Exit(1)

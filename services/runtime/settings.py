@@ -156,6 +156,13 @@ class Database(Section):
     url: DatabaseUrl
 
 
+class DatabaseOwner(Section):
+    """The role that owns api's tables, for `python -m services.api migrate` alone."""
+
+    prefix = "DATABASE_OWNER_"
+    url: DatabaseUrl = SecretStr("")
+
+
 class Blobs(Section):
     """The blob store."""
 
@@ -277,8 +284,8 @@ class Crash(Section):
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Api, Blobs, Client, Crash, Database, Files, Health, Kafka, Links, Outbound, Sealing, Secrets, Sources,
-    Worker,
+    Api, Blobs, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound, Sealing,
+    Secrets, Sources, Worker,
 )  # fmt: skip
 
 

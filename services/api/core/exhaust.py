@@ -152,6 +152,7 @@ def job_requested(
     execution_id: str,
     tenant: str,
     principal: str,
+    owner: str | None,
     channel: str | None,
     definition: Definition,
     now: datetime,
@@ -172,6 +173,7 @@ def job_requested(
         definition=definition,
         parameters={"params": params, "time_range": None},
         requested_channel=channel,
+        owner=owner,
     )
 
 

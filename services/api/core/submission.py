@@ -93,6 +93,7 @@ def job_requested(
     execution_id: str,
     tenant: str,
     principal: str,
+    owner: str | None,
     definition: Definition | None,
     now: datetime,
     seal: Seal,
@@ -118,6 +119,7 @@ def job_requested(
         actions=list(submission.actions),
         callbacks=tuple(_callback(body, seal, names) for body in submission.callbacks),
         run_at=submission.run_at,
+        owner=owner,
     )
 
 

@@ -135,6 +135,7 @@ async def _record(parts: Parts, caller: Caller, asked: Asked, id: str, channel: 
         execution_id=id,
         tenant=caller.tenant,
         principal=caller.principal,
+        owner=caller.owner,
         channel=channel,
         definition=definition,
         now=parts.clock.now(),

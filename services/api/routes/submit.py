@@ -129,6 +129,7 @@ async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id:
         execution_id=execution_id,
         tenant=caller.tenant,
         principal=caller.principal,
+        owner=caller.owner,
         definition=definition,
         now=parts.clock.now(),
         seal=lambda plain, field: parts.sealer.seal(plain, caller.tenant, field),

@@ -12,6 +12,9 @@ from services.runtime.settings import PREFIX
 SCHEMAS = ("api", "executor", "notifier")
 """Every service with tables: the role `ms_<schema>`, and `python -m services.<schema> migrate`."""
 
+OWNED_APART = "api"
+"""The service that owns none of its tables: one of them it may only add to."""
+
 SOURCE = "flights"
 """A source database that `dev` provides on its own server, empty, for the demo and for trying things."""
 
@@ -91,7 +94,8 @@ def environment(
 
 def without_database(shared: Mapping[str, str]) -> dict[str, str]:
     """The shared settings without the URL that the user gave to `dev` itself."""
-    hidden = (f"{PREFIX}DATABASE_URL", f"{PREFIX}DATABASE_URL_FILE")
+    keys = (f"{PREFIX}DATABASE_URL", f"{PREFIX}DATABASE_OWNER_URL")
+    hidden = (*keys, *(f"{key}_FILE" for key in keys))
     return {key: value for key, value in shared.items() if key not in hidden}
 
 

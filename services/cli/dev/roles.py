@@ -72,6 +72,23 @@ def ensure_schemas(url: str, passwords: Mapping[str, str]) -> dict[str, str]:
     return {schema: as_role(url, f"ms_{schema}", password) for schema, password in passwords.items()}
 
 
+def ensure_owner(url: str, schema: str, password: str) -> str:
+    """Make the role `ms_<schema>_owner` and give it the schema with all that is in it; its URL.
+
+    `ms_<schema>` keeps what it is granted, and cannot change what it may only add to.
+    """
+    owner = f"ms_{schema}_owner"
+    ensure_role(url, owner, password)
+    database = urlsplit(url).path.lstrip("/")
+    names = {"owner": sql.Identifier(owner), "former": sql.Identifier(f"ms_{schema}")}
+    with session(url) as cursor:
+        cursor.execute(sql.SQL("GRANT {owner} TO CURRENT_USER").format(**names))
+        statement = "GRANT CONNECT ON DATABASE {} TO {owner}"
+        cursor.execute(sql.SQL(statement).format(sql.Identifier(database), **names))
+        cursor.execute(sql.SQL("REASSIGN OWNED BY {former} TO {owner}").format(**names))
+    return as_role(url, owner, password)
+
+
 def ensure_source(url: str, name: str, owner_password: str, reader_password: str) -> tuple[str, str]:
     """A database of its own for source tables: (URL that may load it, URL that may only read it)."""
     owner, reader = f"{name}_owner", f"{name}_reader"

@@ -13,7 +13,7 @@ from services.cli import topics
 from services.cli.dev import jars, roles, sample, screen
 from services.cli.dev.broker import Broker, answers
 from services.cli.dev.folder import DevError, Folder, new_password, until, write_private
-from services.cli.dev.parts import SCHEMAS, SOURCE
+from services.cli.dev.parts import OWNED_APART, SCHEMAS, SOURCE
 from services.cli.dev.postgres import Postgres, reachable
 from services.runtime import kafka
 from services.runtime.settings import PREFIX, Api, Crash, Database, Kafka, Outbound, Sources, Worker, load
@@ -92,9 +92,13 @@ def apply_topics(settings: Kafka) -> str:
 
 @dataclass(frozen=True)
 class Databases:
-    """Where the data is: schema -> file with its role's URL, and the two URLs of the source database."""
+    """Where the data is: schema -> file with its role's URL, and the two URLs of the source database.
+
+    `owner_url_file` holds the URL of the role that owns the tables of the service OWNED_APART.
+    """
 
     url_files: Mapping[str, Path]
+    owner_url_file: Path
     superuser_url: str
     source_loader_url: str
     source_reader_file: Path
@@ -108,12 +112,13 @@ def own_databases(folder: Folder, server: Postgres) -> Databases:
     roles.ensure_database(admin, roles.DATABASE)
     main = server.url(roles.DATABASE)
     urls = roles.ensure_schemas(main, _passwords(folder))
+    owner_url = roles.ensure_owner(main, OWNED_APART, _owner_password(folder))
     owner, reader = (
         folder.secret(f"{SOURCE}-{who}-password", new_password).read_text() for who in ("owner", "reader")
     )
     loader_url, reader_url = roles.ensure_source(admin, SOURCE, owner, reader)
     sample.ensure(loader_url)
-    return _databases(folder, urls, main, loader_url, reader_url, "")
+    return _databases(folder, urls, owner_url, main, loader_url, reader_url, "")
 
 
 def foreign_databases(folder: Folder, url: str) -> Databases:
@@ -124,6 +129,7 @@ def foreign_databases(folder: Folder, url: str) -> Databases:
     if roles.may_create_roles(url):
         try:
             urls = roles.ensure_schemas(url, _passwords(folder))
+            owner_url = roles.ensure_owner(url, OWNED_APART, _owner_password(folder))
         except psycopg2.Error as error:
             raise DevError(
                 f"MILLSTREAM_DATABASE_URL: expected to make roles and schemas, found: {error}"
@@ -132,22 +138,34 @@ def foreign_databases(folder: Folder, url: str) -> Databases:
         screen.note(
             "the role of MILLSTREAM_DATABASE_URL may not create roles: every process uses it as it is"
         )
-        urls = dict.fromkeys(SCHEMAS, url)
+        urls, owner_url = dict.fromkeys(SCHEMAS, url), url
     host = url.rpartition("@")[2].partition("?")[0]
     identity = hashlib.sha256(host.encode()).hexdigest()[:8]
-    return _databases(folder, urls, url, url, url, f"-{identity}")
+    return _databases(folder, urls, owner_url, url, url, url, f"-{identity}")
 
 
 def _passwords(folder: Folder) -> dict[str, str]:
     return {schema: folder.secret(f"ms-{schema}-password", new_password).read_text() for schema in SCHEMAS}
 
 
+def _owner_password(folder: Folder) -> str:
+    return folder.secret(f"ms-{OWNED_APART}-owner-password", new_password).read_text()
+
+
 def _databases(
-    folder: Folder, urls: Mapping[str, str], main: str, loader_url: str, reader_url: str, identity: str
+    folder: Folder,
+    urls: Mapping[str, str],
+    owner_url: str,
+    main: str,
+    loader_url: str,
+    reader_url: str,
+    identity: str,
 ) -> Databases:
     files = {schema: folder.secrets / f"database-url-{schema}" for schema in urls}
     for schema, url in urls.items():
         write_private(files[schema], url)
     reader_file = folder.secrets / f"source-url-{SOURCE}"
     write_private(reader_file, reader_url)
-    return Databases(files, main, loader_url, reader_file, identity)
+    owner_file = folder.secrets / f"database-owner-url-{OWNED_APART}"
+    write_private(owner_file, owner_url)
+    return Databases(files, owner_file, main, loader_url, reader_file, identity)

@@ -12,7 +12,7 @@ from services.cli.dev import orphans, parts, screen, servers
 from services.cli.dev.broker import Broker
 from services.cli.dev.child import Child, tail
 from services.cli.dev.folder import DevError, Folder, write_private
-from services.cli.dev.parts import PARTS, SCHEMAS, SOURCE
+from services.cli.dev.parts import OWNED_APART, PARTS, SCHEMAS, SOURCE
 from services.cli.dev.postgres import Postgres
 from services.runtime.settings import PREFIX, Kafka
 
@@ -121,7 +121,10 @@ class Supervisor:
 
     def _migrate(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         def migrate(schema: str) -> None:
-            _run((f"services.{schema}", "migrate"), shared, databases.url_files[schema])
+            given = dict(shared)
+            if schema == OWNED_APART:
+                given[f"{PREFIX}DATABASE_OWNER_URL_FILE"] = str(databases.owner_url_file)
+            _run((f"services.{schema}", "migrate"), given, databases.url_files[schema])
 
         with screen.part("schemas", ", ".join(SCHEMAS)), ThreadPoolExecutor(len(SCHEMAS)) as pool:
             list(pool.map(migrate, SCHEMAS))
