@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from services.contracts.commands import JobRequested
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
-from services.jobs import export, noop
+from services.jobs import export, noop, pipeline
 from services.jobs.fields import listed, shown
 from services.jobs.refused import Refused
 
@@ -17,6 +17,7 @@ JobType = Callable[[JobRequested], tuple[PlannedStep, ...]]
 JOB_TYPES: Mapping[str, JobType] = {
     "export": export.plan,
     "noop": noop.plan,
+    "pipeline": pipeline.plan,
 }
 
 

@@ -23,10 +23,15 @@ class Faults:
         """Note one fault; `pointer` is the path as the sender wrote it."""
         self._errors.append(FieldError(pointer, message))
 
+    @property
+    def errors(self) -> tuple[FieldError, ...]:
+        """Everything noted, in that order."""
+        return tuple(self._errors)
+
     def raise_if_any(self) -> None:
         """Raise Refused with everything noted."""
         if self._errors:
-            raise Refused(tuple(self._errors))
+            raise Refused(self.errors)
 
 
 class Fields:

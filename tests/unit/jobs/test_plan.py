@@ -13,6 +13,7 @@ from services.contracts.errors import FieldError
 from services.executor.formats import FORMATS
 from services.executor.steps import STEPS
 from services.jobs import dataset
+from services.jobs.pipeline.kinds import KINDS
 from services.jobs.refused import Refused
 from tests import exporting
 
@@ -346,7 +347,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 def test_an_unknown_job_type_lists_the_known_ones() -> None:
     request = exporting.job(None, job_type="import")
-    assert refusals(request) == ['jobType: unknown job type "import"; known: export, noop']
+    assert refusals(request) == ['jobType: unknown job type "import"; known: export, noop, pipeline']
 
 
 def test_an_export_needs_a_dataset() -> None:
@@ -374,10 +375,11 @@ def test_a_noop_is_one_step_that_takes_nothing() -> None:
 
 
 def test_every_planned_kind_and_format_can_be_run() -> None:
-    assert {
+    alone = {
         jobs.plan(exporting.job(DATASET))[0].kind,
         jobs.plan(exporting.job(None, job_type="noop"))[0].kind,
-    } == {*STEPS}
+    }
+    assert alone | {*KINDS} - {"WAIT_FOR_APPROVAL"} == {*STEPS}  # an approval needs people and no worker
     assert {*dataset.FORMATS} == {*FORMATS}
 
 

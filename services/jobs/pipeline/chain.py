@@ -1,0 +1,186 @@
+"""The chain of steps: where it begins, whether it ends, and which step may run before which.
+
+Steps follow one another by `next` (S3's next_step_name, S2's on-success) and by gotos. What always follows a
+success must not come round again: that would never end. A loop needs a condition or an error on its way.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.jobs.fields import Faults, listed, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One step names another at `at`. `certain`: it follows every success."""
+
+    to: str
+    at: str
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A step of the chain. `previous` and `terminal` are None when the definition does not say."""
+
+    name: str
+    at: str
+    next: tuple[Edge, ...] = ()
+    gotos: tuple[Edge, ...] = ()
+    called: tuple[Edge, ...] = ()  # steps that `on-enter` names: they need not be in the chain
+    previous: str | None = None
+    terminal: bool | None = None
+
+    def pointer(self, key: str) -> str:
+        """The path of one of the step's fields."""
+        return f"{self.at}.{key}" if self.at else key
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`order`: the steps that can run, the first one first. `earlier`: what may have run before each."""
+
+    order: tuple[str, ...] = ()
+    earlier: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def of(nodes: Sequence[Node], faults: Faults) -> Chain:
+    """The chain of these steps, names distinct; faults are noted."""
+    by_name = {node.name: node for node in nodes}
+    _refuse_unknown(nodes, by_name, faults)
+    _refuse_disagreement(nodes, by_name, faults)
+    if not by_name:
+        return Chain()
+    edges = {
+        node.name: [edge.to for edge in (*node.next, *node.gotos) if edge.to in by_name] for node in nodes
+    }
+    order = _walked(_first(nodes, edges), edges)
+    only_called = {edge.to for node in nodes for edge in node.called} - {*order}
+    for node in nodes:
+        if node.name not in order and node.name not in only_called:
+            faults.add(node.at or "body", f"step {shown(node.name)} is unreachable: no step leads to it")
+    _refuse_endless(by_name, order, faults)
+    _refuse_terminals(nodes, faults)
+    return Chain(tuple(order), _earlier(by_name, edges))
+
+
+def _refuse_unknown(nodes: Sequence[Node], by_name: Mapping[str, Node], faults: Faults) -> None:
+    for node in nodes:
+        for edge in (*node.next, *node.gotos, *node.called):
+            if edge.to not in by_name:
+                faults.add(edge.at, f"unknown step {shown(edge.to)}; known: {listed(by_name)}")
+        if node.previous and node.previous not in by_name:
+            at = node.pointer("prev_step_name")
+            faults.add(at, f"unknown step {shown(node.previous)}; known: {listed(by_name)}")
+
+
+def _refuse_disagreement(nodes: Sequence[Node], by_name: Mapping[str, Node], faults: Faults) -> None:
+    """S3 writes each link twice: in next_step_name of the one step and prev_step_name of the other."""
+    before: dict[str, list[str]] = {name: [] for name in by_name}
+    for node in nodes:
+        for edge in node.next:
+            before.get(edge.to, []).append(node.name)
+    for node in nodes:
+        known = before[node.name]
+        if node.previous is None or (node.previous and node.previous not in by_name):
+            continue
+        if node.previous not in (known or [""]):
+            wanted = " or ".join(map(shown, known)) + ", which names this step as its next" if known else '""'
+            reason = "" if known else ": no step names this one as its next"
+            faults.add(
+                node.pointer("prev_step_name"), f"expected {wanted}, found {shown(node.previous)}{reason}"
+            )
+
+
+def _first(nodes: Sequence[Node], edges: Mapping[str, list[str]]) -> str:
+    """The first step written that no other leads to: S2 may write what it calls before what calls it.
+
+    Where each step is led to, a chain that others only go back to is entered at its begin.
+    """
+    called = {edge.to for node in nodes for edge in node.called}
+    led = {to for name, ends in edges.items() for to in ends if to != name}
+    followed = {edge.to for node in nodes for edge in node.next if edge.to != node.name}
+    for taken in (led | called, followed | called, called, frozenset[str]()):
+        free = [node.name for node in nodes if node.name not in taken]
+        if free:
+            return max(free, key=lambda name: len(_walked(name, edges)))
+    raise AssertionError("nodes is not empty")
+
+
+def _walked(start: str, edges: Mapping[str, list[str]]) -> list[str]:
+    """Every step that can be reached, each after one that leads to it."""
+    seen = {start: None}
+    pending = deque([start])
+    while pending:
+        for to in edges[pending.popleft()]:
+            if to not in seen:
+                seen[to] = None
+                pending.append(to)
+    return list(seen)
+
+
+def _refuse_endless(by_name: Mapping[str, Node], order: Iterable[str], faults: Faults) -> None:
+    """Each circle of certain edges, once, named by its first step in order."""
+    done: set[str] = set()
+    for start in order:
+        path: list[str] = []
+        stack = [(start, 0)]
+        while stack:
+            name, depth = stack.pop()
+            del path[depth:]
+            if name in path:
+                circle = [*path[path.index(name) :], name]
+                edge = next(edge for edge in _certain(by_name[path[-1]]) if edge.to == name)
+                faults.add(edge.at, f"circular chain, it would never end: {' -> '.join(circle)}")
+            elif name not in done:
+                done.add(name)
+                path.append(name)
+                stack += [(edge.to, depth + 1) for edge in _certain(by_name[name]) if edge.to in by_name]
+
+
+def _certain(node: Node) -> list[Edge]:
+    return [edge for edge in (*node.next, *node.gotos) if edge.certain]
+
+
+def _refuse_terminals(nodes: Sequence[Node], faults: Faults) -> None:
+    gone_to = {edge.to for node in nodes for edge in node.gotos}
+    ends = [node for node in nodes if node.terminal]
+    for node in nodes:
+        if node.terminal and node.next:
+            at = node.next[0].at
+            faults.add(at, f"expected nothing after a terminal step, found {shown(node.next[0].to)}")
+        if node.terminal is False and not node.next and not any(edge.certain for edge in node.gotos):
+            message = "expected true, for nothing follows this step, or a next_step_name, found false"
+            faults.add(node.pointer("is_terminal_step"), message)
+    for node in [node for node in ends if node.name not in gone_to][1:]:
+        others = ", ".join(shown(other.name) for other in ends if other is not node)
+        message = f"several terminal steps: expected one, found {shown(node.name)} beside {others}"
+        faults.add(node.pointer("is_terminal_step"), message)
+    if nodes and not ends and all(node.terminal is False and node.next for node in nodes):
+        faults.add(nodes[-1].pointer("is_terminal_step"), "expected one terminal step, found none")
+
+
+def _earlier(by_name: Mapping[str, Node], edges: Mapping[str, list[str]]) -> dict[str, frozenset[str]]:
+    """The steps that may have run before each; of several that follow together, one comes after the other."""
+    after = {name: {*ends} for name, ends in edges.items()}
+    for node in by_name.values():
+        for group in (node.next, node.gotos):
+            known = [edge.to for edge in group if edge.to in by_name]
+            for index, name in enumerate(known[1:], 1):
+                for former in known[:index]:
+                    after[former].add(name)
+                    after[name].update(edges[former])
+    reached = {name: {*_walked_from(after[name], after)} for name in by_name}
+    return {name: frozenset(x for x in by_name if name in reached[x]) for name in by_name}
+
+
+def _walked_from(starts: Iterable[str], after: Mapping[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    pending = [*starts]
+    while pending:
+        name = pending.pop()
+        if name not in seen:
+            seen.add(name)
+            pending.extend(after[name])
+    return seen

@@ -1,0 +1,135 @@
+"""The check of a pipeline: everything that is wrong with a definition at once, each fault with its path."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from services.contracts.flow import Action, Flow, Retry
+from services.jobs.fields import Faults, Fields, shown
+from services.jobs.pipeline import chain, drafts, form, hooks, load, policies, references, services
+from services.jobs.pipeline.chain import Chain
+from services.jobs.pipeline.drafts import Draft
+from services.jobs.pipeline.hooks import Hook
+from services.jobs.pipeline.kinds import KINDS
+from services.jobs.pipeline.load import Loaded
+from services.jobs.pipeline.references import Calling
+from services.jobs.pipeline.shape import Pipeline, Step
+from services.jobs.pipeline.values import FormField
+from services.jobs.pipeline.work import Work
+
+
+def parse(body: Any) -> Pipeline:
+    """The pipeline that a body (decoded JSON or YAML) describes, in S3's form or S2's. Raises Refused."""
+    faults = Faults()
+    loaded = load.load(body, faults)
+    if not loaded.steps and not faults.errors:
+        wanted = f"a list of 1 to {load.STEPS_MAX} steps"
+        faults.add("steps", f"expected {wanted}, found nothing: services alone run nothing")
+    known = services.read(loaded.services, faults)
+    read = drafts.read(loaded, known, faults)
+    shape = chain.of([draft.node for draft in read], faults)
+    declared = form.read(loaded.top)
+    calling = {draft.name: drafts.calls_of(draft, read, known, faults) for draft in read}
+    paths = references.paths_read(read, calling)
+    fields = declared if loaded.top.get("form") is not None else references.derived(paths)
+    pipeline = _pipeline(loaded, read, shape, calling, fields)
+    values = frozenset(field.name for field in fields)
+    errors = [
+        *references.unknown_in_steps(read, calling, shape, values),
+        *references.idle_actions(known, calling, read, values, declared),
+        *references.limit_faults(pipeline.limits, values),
+    ]
+    for error in dict.fromkeys(errors):  # an action that several hooks call is written once
+        faults.add(error.pointer, error.message)
+    faults.raise_if_any()
+    return pipeline
+
+
+def _pipeline(
+    loaded: Loaded,
+    read: Sequence[Draft],
+    shape: Chain,
+    calling: Calling,
+    fields: tuple[FormField, ...],
+) -> Pipeline:
+    top = loaded.top
+    runs = policies.whole(top, "max_step_runs", policies.STEP_RUNS_MAX, policies.STEP_RUNS_MAX)
+    steps = {draft.name: _finished(draft, calling[draft.name], runs) for draft in read}
+    pinned, named = _pinned(top, read)
+    return Pipeline(
+        name=top.text("name", required=False, chars_max=200),
+        description=top.text("description", required=False, chars_max=4000),
+        form=fields,
+        steps=tuple(steps[name] for name in shape.order),
+        limits=policies.limits(top),
+        priority=policies.priority(top),
+        timeout_s=policies.whole(top, "timeout_s", policies.EXECUTION_TIMEOUT_MAX_S, None),
+        pinned=pinned,
+        datasets=named,
+    )
+
+
+def _pinned(top: Fields, read: Iterable[Draft]) -> tuple[Mapping[str, Any], frozenset[str]]:
+    named = {
+        draft.fields.pointer("parameters.dataset"): draft.work.parameters.get("dataset")
+        for draft in read
+        if draft.kind == "EXPORT"
+    }
+    pinned = top.get(load.PINNED)
+    if pinned is not None and not isinstance(pinned, Mapping):
+        top.faults.add(load.PINNED, f"expected an object, found {shown(pinned)}")
+        pinned = None
+    for pointer, dataset in named.items():
+        if pinned is not None and isinstance(dataset, str) and dataset not in pinned:
+            top.faults.add(pointer, f"unknown dataset {shown(dataset)}; GET /v1/datasets lists them")
+    return pinned or {}, frozenset(name for name in named.values() if isinstance(name, str))
+
+
+def _finished(draft: Draft, calling: Mapping[str, Work], runs: int) -> Step:
+    fields, kind = draft.fields, KINDS[draft.kind]
+    fields.text("description", required=False, chars_max=4000)
+    retry, attempts = policies.retry(fields, kind.max_attempts)
+    following = hooks.followers(draft.hooks)
+    made = [_action(hook, calling) for hook in draft.hooks if hook not in following]
+    usual = draft.work.parameters.get("expires_after_s", kind.timeout_s)
+    return Step(
+        name=draft.name,
+        at=draft.at,
+        kind=draft.kind,
+        work=draft.work,
+        calls=tuple(calling.values()),
+        flow=_flow(fields, tuple(edge.to for edge in draft.node.next), tuple(made), retry, runs),
+        timeout_s=policies.whole(fields, "timeout_s", policies.STEP_TIMEOUT_MAX_S, usual),
+        max_attempts=attempts,
+    )
+
+
+def _flow(
+    fields: Fields, following: tuple[str, ...], actions: tuple[Action, ...], retry: Retry, runs: int
+) -> Flow:
+    return Flow(
+        next=following,
+        actions=actions,
+        retry=retry,
+        queue_timeout_s=policies.queue_timeout_s(fields),
+        wait_before_s=policies.number(fields, "wait_before_s", policies.WAIT_MAX_S, 0.0),
+        wait_after_s=policies.number(fields, "wait_after_s", policies.WAIT_MAX_S, 0.0),
+        pause_before=policies.flag(fields, "pause_before"),
+        fail_on=hooks.condition(fields, "fail_on"),
+        max_step_runs=runs,
+    )
+
+
+def _action(hook: Hook, calling: Mapping[str, Work]) -> Action:
+    call = calling.get(hook.at)
+    goes = hook.step is not None and hook.on != "enter"
+    return Action(
+        written=hook.written,
+        kind="call" if call else "goto" if goes else "noop",
+        on=hook.on,
+        step=hook.step if goes else None,
+        parameters=call.parameters if call else None,
+        when=hook.when,
+        wait=hook.wait,
+        timeout_s=hook.timeout_s,
+        max_attempts=hook.max_attempts,
+    )

@@ -1,0 +1,97 @@
+"""Changes of a definition by API: services, actions and hooks added one by one (S2 2.18), datasets pinned.
+
+Each gives a new body, to be checked and stored as a new revision: what `get` returns is always what runs.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.contracts.errors import FieldError
+from services.jobs.fields import listed, shown
+from services.jobs.pipeline.load import HOOK_KEYS, PINNED, as_object
+from services.jobs.refused import Refused
+
+_BOOKS = ("Workbook", "Workflow")
+
+
+def with_service(body: Any, name: str, service: Any) -> dict[str, Any]:
+    """The body with this service, in the place of one of the same name."""
+    changed = as_object(body)
+    key = "Service" if "Service" in changed else "services"
+    return {**changed, key: {**_object(changed.get(key)), name: service}}
+
+
+def with_action(body: Any, service: str, name: str, action: Any) -> dict[str, Any]:
+    """The body with this action of a service. Raises Refused: it has no such service."""
+    changed = as_object(body)
+    for key in ("services", "Service"):
+        services = _object(changed.get(key))
+        if service in services:
+            held = _object(services[service])
+            parameters = _object(held.get("parameters"))
+            actions = {**_object(parameters.get("actions")), name: action}
+            return with_service(body, service, {**held, "parameters": {**parameters, "actions": actions}})
+    known = [*_object(changed.get("services")), *_object(changed.get("Service"))]
+    raise Refused((FieldError("service", f"unknown service {shown(service)}; known: {listed(known)}"),))
+
+
+def with_hook(body: Any, step: str, on: str, hook: Any) -> dict[str, Any]:
+    """The body with one more hook of a step; `on` is enter, exit, success or error.
+
+    Raises Refused: no such step or occasion.
+    """
+    key = f"on-{on}"
+    if key not in HOOK_KEYS:
+        known = listed(name.removeprefix("on-") for name in HOOK_KEYS)
+        raise Refused((FieldError("on", f"unknown occasion {shown(on)}; known: {known}"),))
+    changed = as_object(body)
+    for book in _BOOKS:
+        tasks = _object(_object(changed.get(book)).get("tasks"))
+        if step in tasks:
+            held = {**tasks, step: _hooked(_object(tasks[step]), key, hook)}
+            return {**changed, book: {**changed[book], "tasks": held}}
+    steps = changed.get("steps")
+    steps = steps if isinstance(steps, list) else []
+    names = [_object(one).get("step_name") for one in steps]
+    if step not in names:
+        known = listed(map(str, names or [name for book in _BOOKS for name in _tasks(changed, book)]))
+        raise Refused((FieldError("step", f"unknown step {shown(step)}; known: {known}"),))
+    index = names.index(step)
+    return {**changed, "steps": [*steps[:index], _hooked(steps[index], key, hook), *steps[index + 1 :]]}
+
+
+def with_datasets(body: Any, datasets: Mapping[str, Any]) -> Any:
+    """The body with the datasets its EXPORT steps name, `{id: {revision, body}}`; none = the body itself."""
+    if not datasets:
+        return body if not isinstance(body, Mapping) else {k: v for k, v in body.items() if k != PINNED}
+    return {**as_object(body), PINNED: dict(datasets)}
+
+
+def datasets_named(body: Any) -> frozenset[str]:
+    """The ids of the datasets that EXPORT steps name; the body need not have passed its checks."""
+    whole = as_object(body)
+    listed_steps = whole.get("steps")
+    steps = listed_steps if isinstance(listed_steps, list) else []
+    steps = [*steps, *(task for book in _BOOKS for task in _tasks(whole, book).values())]
+    named = [
+        _object(step.get("parameters")).get("dataset")
+        for step in map(_object, steps)
+        if step.get("step_type") == "EXPORT"
+    ]
+    return frozenset(name for name in named if isinstance(name, str))
+
+
+def _hooked(step: Any, key: str, hook: Any) -> dict[str, Any]:
+    held = _object(step)
+    before = held.get(key)
+    if before is None:
+        return {**held, key: hook}
+    return {**held, key: [*(before if isinstance(before, list) else [before]), hook]}
+
+
+def _tasks(body: Mapping[str, Any], book: str) -> dict[str, Any]:
+    return _object(_object(body.get(book)).get("tasks"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
