@@ -45,7 +45,10 @@ class Turn(Generic[S]):
 
     def part(self, index: int) -> PartTurn:
         """The index's share, made on first use."""
-        return self.parts.setdefault(index, PartTurn())
+        found = self.parts.get(index)
+        if found is None:
+            found = self.parts[index] = PartTurn()
+        return found
 
 
 def dead_letter(handler: str, record: Input, error: Poison) -> Outgoing:
@@ -133,7 +136,10 @@ class Batch(Generic[S]):
             else:
                 self.poison(record, poison, key)
             return
-        self._keep(key, part, change, body)
+        if change.state is None and record is not None and self._get(key) is None:
+            self._say(part, change)  # there was no state and there is none: nothing to delete
+        else:
+            self._keep(key, part, change, body)
         if change.dead is not None and record is not None:
             self.turn.part(part).out.append(dead_letter(self._handler.name, record, change.dead))
 
@@ -147,13 +153,17 @@ class Batch(Generic[S]):
         return None if change.state is None else self._handler.encode(change.state)
 
     def _keep(self, key: str, part: int, change: Change[S], body: bytes | None) -> None:
-        share = self.turn.part(part)
-        share.out.extend(change.out)
-        share.rows.extend(change.rows)
+        share = self._say(part, change)
         share.states[key] = StateRow(key, part, body, change.due_at, change.waits_for)
         self.turn.states[key] = change.state
         if change.wakes:
             share.wakes.add(key)
+
+    def _say(self, part: int, change: Change[S]) -> PartTurn:
+        share = self.turn.part(part)
+        share.out.extend(change.out)
+        share.rows.extend(change.rows)
+        return share
 
     def _get(self, key: str) -> S | None:
         return self.turn.states[key] if key in self.turn.states else self._loaded.get(key)
@@ -170,7 +180,7 @@ def route_all(handler: Handler[S], records: Sequence[Input]) -> list[Routed | Po
 def _route(handler: Handler[S], record: Input) -> Routed | Poison | None:
     try:
         routed = handler.route(record)
-        if routed is not None and any("\0" in key for key in (routed.key, *routed.lookups)):
+        if routed is not None and ("\0" in routed.key or any("\0" in key for key in routed.lookups)):
             raise Poison("bad_key", "a key holds NUL, which no database takes")
         return routed
     except Poison as error:
