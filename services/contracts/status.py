@@ -23,7 +23,11 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         """A terminal status never changes."""
-        return self not in (Status.PENDING, Status.RUNNING, Status.WAITING)
+        return self not in _LIVE
+
+
+# Tuples made once: an enum's members are looked up slowly, and each event asks.
+_LIVE = (Status.PENDING, Status.RUNNING, Status.WAITING)
 
 
 class StepStatus(StrEnum):
@@ -38,7 +42,10 @@ class StepStatus(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether no later word may follow."""
-        return self in (StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.COMPLETED)
+        return self in _ENDED
+
+
+_ENDED = (StepStatus.FAILED, StepStatus.CANCELLED, StepStatus.COMPLETED)
 
 
 @dataclass(frozen=True, slots=True)

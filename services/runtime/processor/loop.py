@@ -10,6 +10,7 @@ Order of operations, and what a crash between any two of them leaves behind:
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -150,7 +151,8 @@ class Processor(Generic[S]):
         batch = self._batch(routes, timers, now)
         for record, route in zip(records, routes, strict=True):
             batch.feed(record, route)
-            metrics.RECORDS.labels(record.topic).inc()
+        for topic, count in Counter(record.topic for record in records).items():
+            metrics.RECORDS.labels(topic).inc(count)
         for timer in timers:
             batch.fire(timer)
         crash.reach("loop.decided")
