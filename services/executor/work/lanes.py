@@ -281,8 +281,10 @@ class Lanes:
         self._done(work)
 
     def _done(self, work: Work) -> None:
-        self.settle(work.take.place)
+        # In this order: the same record, which comes again with a rebalance, is settled by us as long as the
+        # work is known. Between the two it would be nobody's the other way round; so it only runs again.
         self._forget(work)
+        self.settle(work.take.place)
         self._tell()
 
     def _forget(self, work: Work) -> None:
@@ -337,8 +339,8 @@ class Lanes:
             work.claiming = True
 
         def acknowledged() -> None:
+            work.claimed = True  # before it is settled, for the reason that _done gives
             self.settle(work.take.place)
-            work.claimed = True
             self._tell()
 
         self._reporter.deliver(self._reporter.claim(work.take), acknowledged)
