@@ -127,10 +127,22 @@ def _record(value: bytes) -> envelope.Outgoing:
     return envelope.command(command, value)
 
 
-def answer_rows(event: Event) -> tuple[Row, ...]:
-    """What the projector writes for an event that answers a command; nothing for another one."""
+def answer_rows(event: Event, *, held: bool) -> tuple[Row, ...]:
+    """What the projector writes for an event that answers a command; nothing for another one.
+
+    `held`: the execution waited for the command `start`. Others start by themselves, and nobody asks.
+    """
     match event:
-        case events.ExecutionCancelled():
+        case (
+            events.ExecutionCancelled()
+            | events.ExecutionWaiting()
+            | events.ExecutionResumed()
+            | events.ExecutionAmended()
+            | events.ApprovalDecided()
+            | events.ApprovalRemarked()
+        ):
+            return (_answer(event, None, None),)
+        case events.ExecutionStarted() if held:
             return (_answer(event, None, None),)
         case events.CommandRefused():
             return (_answer(event, event.reason, event.message),)

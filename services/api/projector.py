@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
 from services.api import commands, live
-from services.api.core import exhaust, projection
+from services.api.core import exhaust, projection, steps
 from services.api.core.projection import Projection
 from services.contracts import events, public
 from services.contracts.codec import Codec
@@ -104,7 +104,9 @@ class Projector(Handler[Projection]):
             return replace(state, parked={**state.parked, message.sequence: value}), ()
         if isinstance(message, Damaged):
             return replace(state, sequence=message.sequence, incomplete=True), ()
-        return projection.evolve(state, message), _event_rows(message)
+        after = projection.evolve(state, message)
+        answers = commands.answer_rows(message, held=state.held)
+        return after, (*_event_rows(message), *_word_rows(state, after, message), *answers)
 
     def _unpark(self, state: Projection) -> tuple[Projection, tuple[Row, ...]]:
         rows: list[Row] = []
@@ -162,7 +164,19 @@ def _event_rows(event: Event) -> tuple[Row, ...]:
                 Row("file", {**place, "published_at": event.occurred_at, **msgspec.to_builtins(file)}),
             )
         case _:
-            return (seen, *commands.answer_rows(event))
+            return (seen,)
+
+
+def _word_rows(before: Projection, after: Projection, event: Event) -> tuple[Row, ...]:
+    """What the event adds to `api.step_event`."""
+    if before.steps is after.steps:
+        return ()
+    place = {"execution_id": event.execution_id, "sequence": event.sequence}
+    told = {"occurred_at": event.occurred_at, "tenant": event.tenant}
+    return tuple(
+        Row("word", {**place, **told, **msgspec.structs.asdict(word)})
+        for word in steps.words(before.steps, after.steps)
+    )
 
 
 def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
@@ -175,6 +189,8 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
         execute_values(cursor, _EXECUTIONS, [_execution(state) for state in newest.values()])
     if found := by_kind.get("event"):
         execute_values(cursor, _EVENTS, found, _EVENT_TEMPLATE, page_size=500)
+    if found := by_kind.get("word"):
+        execute_values(cursor, _WORDS, found, _WORD_TEMPLATE, page_size=500)
     if found := by_kind.get("file"):
         execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
         cursor.execute(_DOWNLOADS, (list({values["execution_id"] for values in found}),))
@@ -196,11 +212,12 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
 _EXECUTION_COLUMNS = (
     "execution_id, tenant, sequence, state, principal, name, job_type, tag, dataset_id, dataset_revision,"
     " submitted_at, updated_at, started_at, finished_at, steps, files, rows, bytes, errors, failure,"
-    " err_message, rerun_of, reruns, incomplete, parked"
+    " err_message, rerun_of, reruns, incomplete, parked, owner, form, waiting, approvals, hooks"
 )
 _PROJECTED = (
     *("sequence", "state", "updated_at", "started_at", "finished_at", "steps", "files", "rows", "bytes"),
     *("errors", "failure", "err_message", "reruns", "incomplete", "parked"),
+    *("owner", "form", "waiting", "approvals", "hooks"),
 )
 _EXECUTIONS = (
     f"INSERT INTO api.job_request AS known ({_EXECUTION_COLUMNS}) VALUES %s"  # noqa: S608
@@ -213,6 +230,14 @@ _EVENTS = (
     " ON CONFLICT DO NOTHING"
 )
 _EVENT_TEMPLATE = "(%(execution_id)s, %(sequence)s, %(tenant)s, %(type)s, %(occurred_at)s, %(body)s)"
+_WORDS = (
+    "INSERT INTO api.step_event (execution_id, step_name, event_type, attempt, sequence, occurred_at, tenant)"
+    " VALUES %s ON CONFLICT DO NOTHING"
+)
+_WORD_TEMPLATE = (
+    "(%(execution_id)s, %(step_name)s, %(event_type)s, %(attempt)s, %(sequence)s, %(occurred_at)s,"
+    " %(tenant)s)"
+)
 _FILES = (
     "INSERT INTO api.file (execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key,"
     " published_at) VALUES %s ON CONFLICT DO NOTHING"
@@ -259,7 +284,7 @@ def _execution(state: Projection) -> tuple[Any, ...]:
         state.updated_at,
         state.started_at,
         state.finished_at,
-        msgspec.json.encode(projection.steps_json(state.steps)).decode(),
+        _json(steps.as_json(state.steps)),
         state.files,
         state.rows,
         state.bytes,
@@ -270,7 +295,16 @@ def _execution(state: Projection) -> tuple[Any, ...]:
         json.dumps(state.reruns),
         state.incomplete,
         len(state.parked),
+        state.owner,
+        None if state.form is None else _json(state.form),
+        None if (waiting := projection.waiting_json(state)) is None else _json(waiting),
+        _json(state.approvals),
+        _json(state.hooks),
     )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _error(state: Projection) -> str | None:

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 
+from services.api.core import approvals, steps
+from services.api.core.approvals import Word
+from services.api.core.steps import HookRun, Mark, Step
 from services.contracts import events
 from services.contracts.events import Event
 from services.contracts.status import Status, StepStatus
@@ -15,35 +18,12 @@ Parked = dict[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """One word of a step's history, which is appended to and never replaced (S3 3.20)."""
+class Waiting:
+    """What an execution waits for, as `execution.waiting` says it."""
 
-    status: StepStatus
-    at: datetime
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step. The counts are what its current attempt has finished."""
-
-    name: str
-    kind: str
-    history: tuple[Mark, ...]
-    attempt: int = 0
-    worker: str | None = None
-    files: int = 0
-    rows: int = 0
-    bytes: int = 0
-    detail: str | None = None
-    reason: str | None = None
-    message: str | None = None
-    retry_at: datetime | None = None
-
-    @property
-    def status(self) -> StepStatus:
-        """The latest word."""
-        return self.history[-1].status
+    reason: str
+    step: str | None
+    until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +38,17 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """An execution up to `sequence`. `incomplete`: an event before it could not be read."""
+    """An execution up to `sequence`. `incomplete`: an event before it could not be read.
+
+    `held`: it was created to be started by a command. `form`: the values of a service request.
+    """
 
     execution_id: str
     tenant: str = ""
     sequence: int = 0
     status: Status = Status.PENDING
     principal: str | None = None
+    owner: str | None = None
     name: str | None = None
     job_type: str | None = None
     tag: str | None = None
@@ -74,7 +58,12 @@ class Projection:
     updated_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    held: bool = False
+    form: Any = None
+    waiting: Waiting | None = None
     steps: tuple[Step, ...] = ()
+    approvals: tuple[Word, ...] = ()
+    hooks: tuple[HookRun, ...] = ()
     files: int = 0
     rows: int = 0
     bytes: int = 0
@@ -99,32 +88,30 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
     match event:
         case events.ExecutionAccepted():
             return _accepted(state, event)
-        case events.ExecutionRejected():
-            errors = tuple({"pointer": e.pointer, "message": e.message} for e in event.errors)
-            return replace(state, status=Status.REJECTED, errors=errors, finished_at=at)
+        case (
+            events.ExecutionRejected()
+            | events.ExecutionCompleted()
+            | events.ExecutionFailed()
+            | events.ExecutionCancelled()
+        ):
+            return _ended(replace(state, finished_at=at, waiting=None), event)
         case events.ExecutionStarted():
             return replace(state, status=Status.RUNNING, started_at=at)
-        case events.ExecutionCompleted():
-            return replace(state, status=Status.COMPLETED, finished_at=at)
-        case events.ExecutionFailed():
-            failure = Failure(event.reason, event.message, event.step, event.dead_letter)
-            return replace(state, status=Status.FAILED, failure=failure, finished_at=at)
-        case events.ExecutionCancelled():
-            return replace(state, status=Status.CANCELLED, finished_at=at)
         case events.ExecutionRerun():
             return replace(state, reruns=(*state.reruns, event.rerun_id))
         case events.ExecutionWaiting():
-            return replace(state, status=Status.WAITING)
+            waiting = Waiting(event.reason, event.step, event.until)
+            return replace(state, status=Status.WAITING, waiting=waiting)
         case events.ExecutionResumed():
-            return replace(state, status=Status.RUNNING)
-        case (
-            events.CommandRefused()
-            | events.ExecutionAmended()
-            | events.ApprovalDecided()
-            | events.ApprovalRemarked()
-            | events.HookCompleted()
-            | events.HookFailed()
-        ):
+            return replace(state, status=Status.RUNNING, waiting=None)
+        case events.ExecutionAmended():
+            planned = steps.planned_again(state.steps, event)
+            return replace(state, form=_values(event.parameters), steps=planned)
+        case events.ApprovalDecided() | events.ApprovalRemarked():
+            return replace(state, approvals=approvals.with_word(state.approvals, event))
+        case events.HookCompleted() | events.HookFailed():
+            return replace(state, hooks=steps.with_hook(state.hooks, event))
+        case events.CommandRefused():
             return state
         case events.FilePublished():
             file = event.file
@@ -132,19 +119,32 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
                 state, files=state.files + 1, rows=state.rows + file.rows, bytes=state.bytes + file.bytes
             )
         case _:
-            return replace(state, steps=_steps(state.steps, event))
+            return replace(state, steps=steps.evolve(state.steps, event))
 
 
-StepEvent = (
-    events.StepRunning
-    | events.StepProgressed
-    | events.StepRetryScheduled
-    | events.StepCompleted
-    | events.StepFailed
-    | events.StepCancelled
-    | events.StepWaiting
-    | events.StepSkipped
-)
+def _ended(
+    state: Projection,
+    event: events.ExecutionRejected
+    | events.ExecutionCompleted
+    | events.ExecutionFailed
+    | events.ExecutionCancelled,
+) -> Projection:
+    match event:
+        case events.ExecutionRejected():
+            errors = tuple({"pointer": e.pointer, "message": e.message} for e in event.errors)
+            return replace(state, status=Status.REJECTED, errors=errors)
+        case events.ExecutionCompleted():
+            return replace(state, status=Status.COMPLETED)
+        case events.ExecutionFailed():
+            failure = Failure(event.reason, event.message, event.step, event.dead_letter)
+            return replace(state, status=Status.FAILED, failure=failure)
+        case events.ExecutionCancelled():
+            return replace(state, status=Status.CANCELLED)
+
+
+def _values(parameters: Any) -> Any:
+    """The form's values of a service request; None: it is another kind of execution."""
+    return parameters.get("values") if isinstance(parameters, dict) else None
 
 
 def _accepted(state: Projection, event: events.ExecutionAccepted) -> Projection:
@@ -154,6 +154,7 @@ def _accepted(state: Projection, event: events.ExecutionAccepted) -> Projection:
     return replace(
         state,
         principal=request.created_by,
+        owner=request.owner,
         name=request.name,
         job_type=request.job_type,
         tag=request.tag,
@@ -161,49 +162,24 @@ def _accepted(state: Projection, event: events.ExecutionAccepted) -> Projection:
         dataset_revision=definition.revision if definition else None,
         submitted_at=request.requested_at,
         rerun_of=request.rerun_of,
+        held=request.hold,
+        form=_values(request.parameters),
         steps=tuple(Step(planned.name, planned.kind, (mark,)) for planned in event.plan),
     )
 
 
-def _steps(steps: tuple[Step, ...], event: StepEvent) -> tuple[Step, ...]:
-    if all(step.name != event.step for step in steps):  # execution.accepted was lost
-        steps = (*steps, Step(event.step, "", (Mark(StepStatus.NOT_STARTED, event.occurred_at, 0),)))
-    return tuple(_step(step, event) if step.name == event.step else step for step in steps)
-
-
-def _step(step: Step, event: StepEvent) -> Step:
-    match event:
-        case events.StepRunning():
-            step = replace(step, files=0, rows=0, bytes=0, detail=None, retry_at=None, worker=event.worker)
-            return _marked(step, StepStatus.RUNNING, event)
-        case events.StepProgressed():
-            step = replace(step, files=event.files, rows=event.rows, bytes=event.bytes, detail=event.detail)
-            return _marked(step, StepStatus.RUNNING, event)
-        case events.StepRetryScheduled():
-            step = replace(step, reason=event.reason, message=event.message, retry_at=event.retry_at)
-            return _marked(step, StepStatus.RUNNING, event)
-        case events.StepCompleted():
-            step = replace(step, reason=None, message=None)
-            return _marked(step, StepStatus.COMPLETED, event)
-        case events.StepFailed():
-            step = replace(step, reason=event.reason, message=event.message)
-            return _marked(step, StepStatus.FAILED, event)
-        case events.StepWaiting():
-            step = replace(step, reason=event.reason, message=None, retry_at=event.until)
-            return _marked(step, StepStatus.RUNNING, event)
-        case events.StepCancelled() | events.StepSkipped():
-            step = replace(step, reason=event.reason, message=None, retry_at=None)
-            return _marked(step, StepStatus.CANCELLED, event)
-    assert_never(event)
-
-
-def _marked(step: Step, status: StepStatus, event: StepEvent) -> Step:
-    """Append the word unless it is the latest one already, for this attempt."""
-    latest = step.history[-1]
-    if latest.status is status and latest.attempt == event.attempt:
-        return step
-    mark = Mark(status, event.occurred_at, event.attempt)
-    return replace(step, history=(*step.history, mark), attempt=event.attempt)
+def waiting_json(state: Projection) -> Any:
+    """What the execution waits for, and under `approval` what an approver is asked; None: for nobody."""
+    if state.status.terminal:
+        return None
+    asked = next((step for step in state.steps if step.waits and step.waits.reason == "approval"), None)
+    if state.waiting is None and asked is None:
+        return None
+    approval = None
+    if asked is not None and asked.waits is not None:
+        approval = {"step": asked.name, **msgspec.to_builtins(asked.waits)}
+    held = {"reason": None, "step": None, "until": None}
+    return {**(held if state.waiting is None else msgspec.to_builtins(state.waiting)), "approval": approval}
 
 
 def encode(state: Projection) -> bytes:
@@ -214,14 +190,3 @@ def encode(state: Projection) -> bytes:
 def decode(body: bytes) -> Projection:
     """What `encode` made."""
     return msgspec.msgpack.decode(body, type=Projection)
-
-
-def steps_json(steps: tuple[Step, ...]) -> Any:
-    """The steps as the table keeps them, with the latest word on top."""
-    return [
-        {"name": s.name, "status": s.status.value, **_without_name(msgspec.to_builtins(s))} for s in steps
-    ]
-
-
-def _without_name(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key != "name"}

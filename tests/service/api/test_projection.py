@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from services.api.core.projection import Projection, decode, encode
+from services.api.core.projection import Projection, decode, encode, waiting_json
 from services.api.projector import PARKED_MAX, Projector
 from services.contracts import commands, events, ids
 from services.contracts.events import Event, PlannedStep
@@ -204,3 +205,138 @@ def test_the_row_of_an_event_shows_no_secret() -> None:
     story = events.ExecutionAccepted(**facts(1), request=request, request_hash="h", plan=PLAN)
     _, rows, _ = fold([record(story)])
     assert "sealed:" not in "".join(str(row.values) for row in rows)
+
+
+def planned(name: str, kind: str = "API") -> PlannedStep:
+    return PlannedStep(name=name, kind=kind, parameters={}, timeout_s=9, max_attempts=5, flow={})
+
+
+ASKED = replace(
+    REQUEST,
+    job_type="pipeline",
+    parameters={"values": {"to": "x"}, "time_range": None},
+    owner="ada",
+    hold=True,
+)
+PIPELINE: tuple[Event, ...] = (
+    events.ExecutionAccepted(
+        **facts(1), request=ASKED, request_hash="h", plan=(planned("ask", "WAIT_FOR_APPROVAL"), planned("do"))
+    ),
+    events.ExecutionStarted(**{**facts(2), "causation_id": "start"}),
+    events.StepWaiting(
+        **facts(3),
+        step="ask",
+        attempt=1,
+        reason="approval",
+        until=AT,
+        content_hash="c1",
+        detail={"approvers": ["bob"]},
+    ),
+    events.ExecutionWaiting(**facts(4), reason="approval", step="ask", until=AT),
+    events.ApprovalRemarked(**facts(5), step="ask", remarked_by="eve", remark="hm"),
+    events.ApprovalDecided(
+        **facts(6),
+        step="ask",
+        decision="approved",
+        decided_by="bob",
+        owner=None,
+        reason=None,
+        form={"n": 1},
+        content_hash="c1",
+        approvals=1,
+        quorum=1,
+    ),
+    events.ExecutionResumed(**facts(7), reason="approval"),
+    events.StepCompleted(**facts(8), step="ask", attempt=1, output={}),
+    events.HookFailed(
+        **facts(9), step="ask", hook="Logger:success", on="success", attempt=3, reason="r", message="m"
+    ),
+    events.StepSkipped(**facts(10), step="do", attempt=0, reason="condition"),
+    events.ExecutionCompleted(**facts(11), files=0, rows=0, bytes=0),
+)
+
+
+def words(rows: list[Row]) -> list[tuple[int, str, str, int]]:
+    return [
+        (v["sequence"], v["step_name"], v["event_type"], v["attempt"])
+        for v in (row.values for row in rows if row.kind == "word")
+    ]
+
+
+def test_a_service_request_with_an_approval() -> None:
+    state, rows, _ = fold([record(event) for event in PIPELINE])
+    assert (state.status, state.owner, state.form, state.waiting) == (
+        Status.COMPLETED,
+        "ada",
+        {"to": "x"},
+        None,
+    )
+    assert [(word.decision, word.by, word.remark) for word in state.approvals] == [
+        ("remarked", "eve", "hm"),
+        ("approved", "bob", None),
+    ]
+    assert [(hook.hook, hook.reason) for hook in state.hooks] == [("Logger:success", "r")]
+    assert words(rows) == [
+        (1, "ask", "Not Started", 0),
+        (1, "do", "Not Started", 0),
+        (3, "ask", "Running", 1),
+        (8, "ask", "Completed", 1),
+        (10, "do", "Cancelled", 0),
+    ]
+
+
+def test_what_it_waits_for_is_told_while_it_waits() -> None:
+    asked = {"step": "ask", "reason": "approval", "until": "2026-01-01T12:00:00Z", "content_hash": "c1"}
+    detail = {"detail": {"approvers": ["bob"]}}
+    before = fold([record(event) for event in PIPELINE[:3]])[0]
+    assert waiting_json(before) == {
+        "reason": None,
+        "step": None,
+        "until": None,
+        "approval": {**asked, **detail},
+    }
+    state = fold([record(event) for event in PIPELINE[:4]])[0]
+    assert state.status is Status.WAITING
+    assert waiting_json(state) == {
+        "reason": "approval",
+        "step": "ask",
+        "until": "2026-01-01T12:00:00Z",
+        "approval": {**asked, **detail},
+    }
+    assert waiting_json(fold([record(event) for event in PIPELINE[:8]])[0]) is None
+
+
+def test_an_amendment_brings_other_values_and_keeps_what_has_begun() -> None:
+    amended = events.ExecutionAmended(
+        **facts(5),
+        requested_by="alice",
+        parameters={"values": {"to": "y"}, "time_range": None},
+        plan=(planned("ask", "WAIT_FOR_APPROVAL"), planned("do"), planned("more")),
+    )
+    state, rows, _ = fold([record(event) for event in (*PIPELINE[:4], amended)])
+    assert (state.form, [step.name for step in state.steps]) == ({"to": "y"}, ["ask", "do", "more"])
+    assert state.steps[0].status is StepStatus.RUNNING
+    assert words(rows)[-1] == (5, "more", "Not Started", 0)
+
+
+@given(st.integers(0, 2**32), st.lists(st.sampled_from(PIPELINE), max_size=10))
+def test_words_are_the_same_in_any_order(seed: int, again: list[Event]) -> None:
+    shuffled = [*PIPELINE, *again]
+    random.Random(seed).shuffle(shuffled)
+    _, rows, _ = fold([record(event) for event in shuffled])
+    assert words(rows) == words(fold([record(event) for event in PIPELINE])[1])
+
+
+def test_a_step_that_is_come_back_to_runs_again() -> None:
+    again: list[Event] = [
+        *STORY[:3],
+        events.StepCompleted(**facts(4), step="export", attempt=1, output={}),
+        events.StepRunning(**facts(5), step="export", attempt=2, take_id="t2", worker="w1"),
+    ]
+    _, rows, _ = fold([record(event) for event in again])
+    assert [word for _, _, *word in words(rows)] == [
+        ["Not Started", 0],
+        ["Running", 1],
+        ["Completed", 1],
+        ["Running", 2],
+    ]
