@@ -134,6 +134,20 @@ class Manager:
         return until(lambda: self.outcomes(request), timeout_s, f"the outcome of {request.attempt_id}")[0]
 
 
+def readiness(process: subprocess.Popen[bytes], port: int, log: Path) -> Callable[[], bool]:
+    """Whether a process is ready, as a question; the test fails with its log once it has ended."""
+
+    def ready() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except URLError:
+            return False
+
+    return ready
+
+
 @dataclass
 class Workers:
     """Starts worker processes."""
@@ -162,16 +176,7 @@ class Workers:
             command = [sys.executable, "-m", "services.executor", "worker"]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         self.processes.append(process)
-
-        def ready() -> bool:
-            assert process.poll() is None, (self.folder / "worker.log").read_text()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
-                    return bool(answer.status == 200)
-            except URLError:
-                return False
-
-        return process, ready
+        return process, readiness(process, port, self.folder / "worker.log")
 
     def started(self, **settings: str) -> subprocess.Popen[bytes]:
         """A worker that is ready."""

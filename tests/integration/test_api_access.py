@@ -1,7 +1,6 @@
 """Who may do what: keys, roles, tenants (matrix K and M as far as they apply)."""
 
 import hashlib
-from collections.abc import Iterator
 from datetime import timedelta
 
 import httpx
@@ -10,29 +9,10 @@ import pytest
 from services.api import keys
 from services.api.keys import Caller, Role
 from services.runtime.entropy import LocalClock
-from tests.serving import FLIGHTS, Api, serving
-from tests.stack import Stack
+from tests.serving import FLIGHTS, Api
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def anonymous(api: Api) -> Iterator[httpx.Client]:
-    with api.client("") as made:
-        yield made
 
 
 # ---------------------------------------------------------------- keys

@@ -1,7 +1,7 @@
 """Cancel and rerun over HTTP: what is stored, and every answer. The manager is played here."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,8 +12,7 @@ from services.api import republish
 from services.contracts import events, ids
 from services.contracts.commands import ExecutionCommand
 from services.contracts.events import Event
-from tests.serving import Api, accepted, facts, serving
-from tests.stack import Stack
+from tests.serving import Api, accepted, facts
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
@@ -21,24 +20,11 @@ pytestmark = pytest.mark.postgres
 Answering = Callable[[ExecutionCommand, int], Event]
 
 
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
-
-
 @pytest.fixture
-def id(api: Api, client: httpx.Client) -> str:
+def id(api: Api, id: str) -> str:
     """An execution that runs."""
-    submitted: str = client.post("/v1/executions", json={"jobType": "noop"}).json()["execution_id"]
-    api.project([accepted(submitted), events.ExecutionStarted(**facts(submitted, 2))])
-    return submitted
+    api.project([accepted(id), events.ExecutionStarted(**facts(id, 2))])
+    return id
 
 
 def because(command: ExecutionCommand, sequence: int) -> dict[str, Any]:

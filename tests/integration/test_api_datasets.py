@@ -9,19 +9,12 @@ import httpx
 import pytest
 import yaml
 
-from tests.serving import FLIGHTS, Api, serving
-from tests.stack import Stack
+from tests.serving import FLIGHTS, Api
 
 pytestmark = pytest.mark.postgres
 
 PATH = "/v1/datasets/flights-report"
 OTHER = FLIGHTS.replace("public.flights", "public.flights_2014")
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
 
 
 @pytest.fixture

@@ -1,22 +1,14 @@
 """What the api says of itself, for those who hold a key."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from services.runtime import schemas
-from tests.serving import Api, serving
-from tests.stack import Stack
+from tests.serving import Api
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
 
 
 def test_the_topics_are_described_as_they_are_checked_in(api: Api) -> None:

@@ -1,13 +1,11 @@
 """GET /v1/executions: filters, pages that lose and repeat nothing, and cursors that fit their list alone."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.serving import Api, serving
-from tests.stack import Stack
+from tests.serving import Api
 
 pytestmark = pytest.mark.postgres
 
@@ -27,18 +25,11 @@ STATES = ("pending", "running", "completed", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+def api(api: Api) -> Api:
     """Thirty executions, an hour apart, of mixed states, types, requesters and tags."""
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        with served.cursor() as cursor:
-            cursor.execute(THIRTY, (list(STATES), COUNT - 1))
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
+    with api.cursor() as cursor:
+        cursor.execute(THIRTY, (list(STATES), COUNT - 1))
+    return api
 
 
 def number(item: dict[str, Any]) -> int:

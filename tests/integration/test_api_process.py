@@ -21,7 +21,7 @@ from services.runtime import kafka, schemas
 from services.runtime.kafka import Publisher
 from tests.api_process import ROOT, Process
 from tests.serving import FLIGHTS, accepted, facts, record_of
-from tests.stack import OwnStack, own_stack
+from tests.stack import OwnStack
 from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -30,9 +30,9 @@ CANARY = "canary-51d0c4"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    with own_stack(tmp_path_factory.mktemp("stack")) as started:
-        yield started
+def stack(own: OwnStack) -> OwnStack:
+    """The process uses the fixed topic names, and tests stop the broker and the database."""
+    return own
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from services.api.routes.submit import BODY_BYTES_MAX
 from services.runtime import sealing
 from services.runtime.sealing import Sealer
 from tests.serving import FLIGHTS, SEALING_KEYS, Api, serving
-from tests.stack import Stack
 
 pytestmark = pytest.mark.postgres
 
@@ -25,16 +24,10 @@ WEBHOOK_SECRET = "whsec_" + "Y2FuYXJ5" * 6
 
 
 @pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        made.put("/v1/datasets/flights-report", content=FLIGHTS).raise_for_status()
-        yield made
+def client(client: httpx.Client) -> httpx.Client:
+    """An operator whose tenant has a dataset."""
+    client.put("/v1/datasets/flights-report", content=FLIGHTS).raise_for_status()
+    return client
 
 
 def noop(**more: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """POST /v1/executions: runAt, onDuplicate, and Prefer: wait."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -15,23 +14,10 @@ from services.contracts import ids
 from services.contracts.events import ExecutionCompleted, ExecutionFailed, StepFailed
 from services.runtime import crash
 from services.runtime.entropy import LocalClock
-from tests.serving import Api, accepted, facts, serving
-from tests.stack import Stack
+from tests.serving import Api, accepted, facts
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
 
 
 def post(

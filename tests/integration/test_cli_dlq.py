@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,6 @@ from tests.stack import Stack
 pytestmark = pytest.mark.kafka
 TOPIC = "step.completed"
 """Nothing consumes it on the shared broker, so that what is sent again lies where it was sent."""
-
-
-@pytest.fixture(scope="module")
-def publisher(stack: Stack) -> Iterator[Publisher]:
-    made = Publisher(stack.kafka, "tests-dlq")
-    yield made
-    made.close(10)
-
-
-@pytest.fixture
-def millstream(stack: Stack, tmp_path: Path) -> Millstream:
-    return Millstream(tmp_path, {"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap})
 
 
 @pytest.fixture

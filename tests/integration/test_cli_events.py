@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,18 +26,6 @@ from tests.tampering import ATTACKS, HARMLESS, ID, OTHER, Named, chained, writte
 pytestmark = pytest.mark.kafka
 COPY = "execution.events"
 TWELVE = [f"{number:040x}" for number in range(12)]
-
-
-@pytest.fixture(scope="module")
-def publisher(stack: Stack) -> Iterator[Publisher]:
-    made = Publisher(stack.kafka, "tests-events")
-    yield made
-    made.close(10)
-
-
-@pytest.fixture
-def millstream(stack: Stack, tmp_path: Path) -> Millstream:
-    return Millstream(tmp_path, {"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap})
 
 
 def write(publisher: Publisher, topic: str, records: Sequence[Outgoing]) -> None:

@@ -1,7 +1,6 @@
 """`millstream job` against a served api: what is printed, which exit code, and one valid JSON document."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,17 +18,10 @@ from services.contracts.events import (
     ExecutionRerun,
 )
 from tests.commanding import Millstream
-from tests.serving import FLIGHTS, Api, accepted, facts, file_story, serving
-from tests.stack import Stack
+from tests.serving import FLIGHTS, Api, accepted, facts, file_story
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
 
 
 @pytest.fixture

@@ -29,18 +29,6 @@ def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]
         yield served
 
 
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
-
-
-@pytest.fixture
-def id(client: httpx.Client) -> str:
-    submitted: str = client.post("/v1/executions", json={"jobType": "noop"}).json()["execution_id"]
-    return submitted
-
-
 def story(id: str) -> list[Event]:
     return [
         accepted(id),

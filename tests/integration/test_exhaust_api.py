@@ -3,7 +3,6 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -17,8 +16,7 @@ from services.contracts import commands, events
 from services.contracts.commands import File
 from services.contracts.events import ExecutionAccepted, PlannedStep
 from services.runtime.entropy import LocalClock
-from tests.serving import TTL_S, Api, facts, serving
-from tests.stack import Stack
+from tests.serving import TTL_S, Api, facts
 
 pytestmark = pytest.mark.postgres
 
@@ -31,16 +29,10 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        define(made)
-        yield made
+def client(client: httpx.Client) -> httpx.Client:
+    """An operator whose tenant has the report of the sample."""
+    define(client)
+    return client
 
 
 def define(client: httpx.Client) -> None:

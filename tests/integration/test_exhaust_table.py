@@ -1,6 +1,5 @@
 """S1's table `job_request`: its columns and key, and what they hold for requests of every origin."""
 
-from collections.abc import Iterator
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from msgspec.structs import replace
 from services.contracts import events
 from services.contracts.status import WORDS
 from services.runtime import entropy
-from tests.serving import Api, accepted, facts, file_story, serving
-from tests.stack import Stack
+from tests.serving import Api, accepted, facts, file_story
 
 pytestmark = pytest.mark.postgres
 
@@ -32,12 +30,6 @@ COLUMNS = {
     "execution_time": "integer",
     "err_message": "character varying(100)",
 }
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
 
 
 def row(api: Api, execution_id: str) -> dict[str, Any]:

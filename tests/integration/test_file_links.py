@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,24 +21,6 @@ NAME = "reports-AA.csv"
 CONTENT = random.Random(1).randbytes(2_500_000)
 """Two chunks and a half."""
 SIZE = len(CONTENT)
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def anonymous(api: Api) -> Iterator[httpx.Client]:
-    with api.client("") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -64,13 +64,6 @@ class Unsendable:
 
 
 @pytest.fixture
-def manager(stack: Stack) -> Iterator[Manager]:
-    manager = Manager(stack)
-    yield manager
-    manager.close()
-
-
-@pytest.fixture
 def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     publisher = Publisher(stack.kafka, "tests-lanes")
     steps: dict[str, Step] = {

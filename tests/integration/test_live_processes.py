@@ -15,7 +15,7 @@ from services.contracts.events import Event
 from services.runtime.kafka import Publisher
 from tests.api_process import Process
 from tests.serving import accepted, facts, record_of
-from tests.stack import OwnStack, own_stack
+from tests.stack import OwnStack
 from tests.streaming import Message, messages, stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -26,9 +26,9 @@ WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    with own_stack(tmp_path_factory.mktemp("stack")) as started:
-        yield started
+def stack(own: OwnStack) -> OwnStack:
+    """The processes use the fixed topic names, and one test stops the database."""
+    return own
 
 
 @pytest.fixture

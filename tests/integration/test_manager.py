@@ -3,15 +3,12 @@
 import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
-import psycopg2
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
@@ -23,9 +20,9 @@ from services.runtime import entropy, kafka, migrations
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
-from tests.stack import OwnStack, own_stack
+from tests.stack import OwnStack
 from tests.waiting import until
-from tests.working import REJOIN_S, SLOW, Gate, Workers
+from tests.working import REJOIN_S, Gate, Workers, readiness, slow_source
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
@@ -98,10 +95,9 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    """A stack of our own: both processes use the fixed topic names."""
-    with own_stack(tmp_path_factory.mktemp("manager")) as stack:
-        yield stack
+def stack(own: OwnStack) -> OwnStack:
+    """Both processes use the fixed topic names."""
+    return own
 
 
 @pytest.fixture
@@ -121,15 +117,7 @@ def client(own: OwnStack, tmp_path: Path) -> Iterator[Client]:
         arguments = [sys.executable, "-m", "services.executor", "manager"]
         process = subprocess.Popen(arguments, env=environment, stdout=log, stderr=log)
 
-    def ready() -> bool:
-        assert process.poll() is None, log_path.read_text()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except URLError:
-            return False
-
-    until(ready, REJOIN_S, "a ready manager")
+    until(readiness(process, port, log_path), REJOIN_S, "a ready manager")
     client = Client(own)
     yield client
     client.close()
@@ -138,22 +126,10 @@ def client(own: OwnStack, tmp_path: Path) -> Iterator[Client]:
 
 
 @pytest.fixture
-def workers(own: OwnStack, tmp_path: Path) -> Iterator[Workers]:
-    workers = Workers(own, tmp_path, own.fresh_database())
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-def gate(workers: Workers) -> Iterator[Gate]:
+def gate(workers: Workers, gate: Gate) -> Gate:
     """The view that exports read waits until the gate is open."""
-    connection = psycopg2.connect(workers.source_url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute(SLOW)
-        cursor.execute("SELECT pg_advisory_lock(1)")
-    yield Gate(connection)
-    connection.close()
+    slow_source(workers)
+    return gate
 
 
 def test_a_running_export_is_cancelled_and_run_again(client: Client, workers: Workers, gate: Gate) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_network
@@ -23,25 +23,11 @@ from services.runtime import entropy, sealing, wakeups
 from services.runtime.http import KEPT_BYTES, Client
 from tests.integration.owed import SEALER, SECRET, TOKEN, Database, callback, deliveries, facts
 from tests.receiver import BOMB, Answer, Receiver, drip, echo, flood, hang, receiving, reset, status
-from tests.stack import Stack
 from tests.waiting import until_async
 
 pytestmark = pytest.mark.postgres
 
 WAIT_S = 20
-
-
-@pytest.fixture
-def database(stack: Stack) -> Iterator[Database]:
-    database = Database(stack.fresh_database())
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as receiver:
-        yield receiver
 
 
 @asynccontextmanager

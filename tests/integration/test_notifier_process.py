@@ -24,8 +24,8 @@ from services.notifier.store import LEASE_S
 from services.runtime import entropy, kafka
 from services.runtime.schemas import codec
 from tests.integration.owed import SECRET, TOKEN, Database, callback, deliveries, story
-from tests.receiver import Call, Receiver, receiving, status
-from tests.stack import OwnStack, own_stack
+from tests.receiver import Call, Receiver, status
+from tests.stack import OwnStack
 from tests.waiting import until_async
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -36,35 +36,20 @@ WAIT_S = 30
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    with own_stack(tmp_path_factory.mktemp("stack")) as servers:
-        yield servers
-
-
-@pytest.fixture
-def database(servers: OwnStack) -> Iterator[Database]:
-    database = Database(servers.fresh_database())
-    yield database
-    database.close()
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with receiving() as receiver:
-        yield receiver
+def stack(own: OwnStack) -> OwnStack:
+    """The notifier uses the fixed topic names, and one test stops the database."""
+    return own
 
 
 class Notifier:
     """A running `python -m services.notifier`."""
 
-    def __init__(
-        self, servers: OwnStack, database: Database, log: Path, crash_point: str | None = None
-    ) -> None:
+    def __init__(self, own: OwnStack, database: Database, log: Path, crash_point: str | None = None) -> None:
         self.port = free_port(0, set())
         self.log = log
         environment = {
             "PATH": os.environ["PATH"],
-            "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": servers.bootstrap,
+            "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": own.bootstrap,
             "MILLSTREAM_DATABASE_URL": database.url,
             "MILLSTREAM_SEALING__KEYS": KEYS,
             "MILLSTREAM_OUTBOUND__ALLOW": "127.0.0.0/8",
@@ -96,9 +81,9 @@ class Notifier:
 
 @contextmanager
 def running(
-    servers: OwnStack, database: Database, log: Path, crash_point: str | None = None
+    own: OwnStack, database: Database, log: Path, crash_point: str | None = None
 ) -> Iterator[Notifier]:
-    notifier = Notifier(servers, database, log, crash_point)
+    notifier = Notifier(own, database, log, crash_point)
     try:
         yield notifier
     finally:
@@ -106,8 +91,8 @@ def running(
 
 
 @asynccontextmanager
-async def publishing(servers: OwnStack) -> AsyncIterator[Callable[[Event], None]]:
-    publisher = kafka.Publisher(servers.kafka, "tests")
+async def publishing(own: OwnStack) -> AsyncIterator[Callable[[Event], None]]:
+    publisher = kafka.Publisher(own.kafka, "tests")
 
     def publish(event: Event) -> None:
         outgoing = envelope.event(event, codec().encode(event), b"")
@@ -126,10 +111,10 @@ async def until(fact: Callable[[], object], what: str, timeout_s: float = WAIT_S
     await until_async(ask, timeout_s, what)
 
 
-def values(servers: OwnStack, topic: str) -> list[bytes]:
+def values(own: OwnStack, topic: str) -> list[bytes]:
     """Every record of a topic, as bytes."""
     config: dict[str, Any] = {
-        "bootstrap.servers": servers.bootstrap,
+        "bootstrap.servers": own.bootstrap,
         "group.id": "tests",
         "enable.auto.commit": False,
     }
@@ -152,11 +137,11 @@ def values(servers: OwnStack, topic: str) -> list[bytes]:
 
 
 async def test_from_the_log_to_the_receiver(
-    servers: OwnStack, database: Database, receiver: Receiver, tmp_path: Path
+    own: OwnStack, database: Database, receiver: Receiver, tmp_path: Path
 ) -> None:
     """Matched once, delivered once, drained on SIGTERM; the secrets are nowhere but in the request."""
-    with running(servers, database, tmp_path / "log") as notifier:
-        async with publishing(servers) as publish:
+    with running(own, database, tmp_path / "log") as notifier:
+        async with publishing(own) as publish:
             await until(lambda: notifier.get("/readyz")[0] == 200, "the notifier to be ready")
             events: list[Event] = []
             for _ in range(20):
@@ -183,26 +168,26 @@ async def test_from_the_log_to_the_receiver(
     assert [json.loads(line)["action"] for line in log.splitlines()][-1] == "stopped"
     for secret in (TOKEN.split()[1], SECRET.removeprefix("whsec_")):
         assert secret not in log
-        assert all(secret.encode() not in value for value in values(servers, TOPIC))
+        assert all(secret.encode() not in value for value in values(own, TOPIC))
 
 
 async def test_kill_9_around_the_send_changes_no_id(
-    servers: OwnStack, receiver: Receiver, tmp_path: Path
+    own: OwnStack, receiver: Receiver, tmp_path: Path
 ) -> None:
     """Killed before the send, and between the answer and its record: the same id goes out again, in time."""
 
     async def story_of(point: str) -> None:
-        database = Database(servers.fresh_database())
-        stack.callback(database.close)
+        database = Database(own.fresh_database())
+        ended.callback(database.close)
         [owed] = deliveries(callback(receiver.url(f"/{point}")))
         database.insert(owed)
-        with running(servers, database, tmp_path / point, point) as victim:
+        with running(own, database, tmp_path / point, point) as victim:
             await until(lambda: victim.process.poll() is not None, f"the kill at {point}")
             assert victim.process.returncode == -signal.SIGKILL
         before = len(receiver.at(f"/{point}"))
         assert before == (1 if point == "notifier.sent" else 0)
         assert database.attempts(owed) == []
-        with running(servers, database, tmp_path / point, point):
+        with running(own, database, tmp_path / point, point):
             await until(
                 lambda: database.count("delivered"), f"the delivery after {point}", timeout_s=LEASE_S + 10
             )
@@ -212,12 +197,12 @@ async def test_kill_9_around_the_send_changes_no_id(
         assert {call.body for call in calls} == {owed.body}
         assert len(database.attempts(owed)) == 1
 
-    with ExitStack() as stack:
+    with ExitStack() as ended:
         await asyncio.gather(story_of("notifier.send"), story_of("notifier.sent"))
 
 
 async def test_the_database_goes_away_and_comes_back(
-    servers: OwnStack, database: Database, receiver: Receiver, tmp_path: Path
+    own: OwnStack, database: Database, receiver: Receiver, tmp_path: Path
 ) -> None:
     """Not ready but alive, no restart; what was answered meanwhile is recorded, what was due goes out."""
     release = asyncio.Event()
@@ -228,18 +213,18 @@ async def test_the_database_goes_away_and_comes_back(
 
     receiver.script["/slow"] = [slow]
     [owed] = deliveries(callback(receiver.url("/slow")))
-    with running(servers, database, tmp_path / "log") as notifier:
+    with running(own, database, tmp_path / "log") as notifier:
         await until(lambda: notifier.get("/readyz")[0] == 200, "the notifier to be ready")
         database.insert(owed)
         await until(lambda: receiver.at("/slow"), "the call")
         database.close()
-        await asyncio.to_thread(servers.postgres.stop)
+        await asyncio.to_thread(own.postgres.stop)
         try:
             release.set()
             await until(lambda: notifier.get("/readyz")[0] == 503, "not ready")
             assert notifier.get("/livez")[0] == 200
         finally:
-            await asyncio.to_thread(servers.postgres.start)
+            await asyncio.to_thread(own.postgres.start)
         again = Database(database.url)
         try:
             await until(lambda: again.count("delivered") == 1, "the record of what was answered")
@@ -253,8 +238,8 @@ async def test_the_database_goes_away_and_comes_back(
     assert len(receiver.at("/slow")) == 1
 
 
-def test_migrate_may_run_again(servers: OwnStack) -> None:
-    url = servers.fresh_database()
+def test_migrate_may_run_again(own: OwnStack) -> None:
+    url = own.fresh_database()
     environment = {"PATH": os.environ["PATH"], "MILLSTREAM_DATABASE_URL": url}
     for _ in range(2):
         command = [sys.executable, "-m", "services.notifier", "migrate"]

@@ -14,31 +14,17 @@ from services.contracts import events, ids, places
 from services.contracts.events import Event
 from services.runtime import blobs
 from services.runtime.blobs import Blobs
-from tests.serving import Api, accepted, facts, serving
-from tests.stack import Stack
+from tests.serving import Api, accepted, facts
 from tests.streaming import Message, messages, stream
 
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def client(api: Api) -> Iterator[httpx.Client]:
-    with api.client() as made:
-        yield made
-
-
 @pytest.fixture
-def id(api: Api, client: httpx.Client) -> str:
+def id(api: Api, id: str) -> str:
     """An execution whose step has not started."""
-    submitted: str = client.post("/v1/executions", json={"jobType": "noop"}).json()["execution_id"]
-    api.project([accepted(submitted)])
-    return submitted
+    api.project([accepted(id)])
+    return id
 
 
 def folder(id: str, attempt: int, take_id: str) -> str:

@@ -25,7 +25,7 @@ from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests import exporting
-from tests.stack import OwnStack, own_stack
+from tests.stack import OwnStack
 from tests.waiting import until
 from tests.working import REJOIN_S, Manager, committed
 
@@ -90,22 +90,14 @@ class Worker:
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    """A stack of our own: the queues have fixed names."""
-    with own_stack(tmp_path_factory.mktemp("taking")) as stack:
-        yield stack
+def stack(own: OwnStack) -> OwnStack:
+    """The queues have fixed names."""
+    return own
 
 
 @pytest.fixture
-def manager(own: OwnStack) -> Iterator[Manager]:
-    manager = Manager(own)
-    yield manager
-    manager.close()
-
-
-@pytest.fixture
-def worker(own: OwnStack, tmp_path: Path) -> Worker:
-    return Worker(own, tmp_path)
+def worker(stack: OwnStack, tmp_path: Path) -> Worker:
+    return Worker(stack, tmp_path)
 
 
 def settled(stack: OwnStack, count: int) -> None:

@@ -1,8 +1,6 @@
 """The worker as a real process on a real broker; the test plays the manager."""
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg2
 import pytest
@@ -15,7 +13,7 @@ from services.runtime import entropy
 from services.runtime.schemas import codec
 from tests import exporting
 from tests.exporting import AT
-from tests.stack import OwnStack, own_stack
+from tests.stack import OwnStack
 from tests.waiting import until
 from tests.working import REJOIN_S, Gate, Manager, Read, Workers, committed, slow_source
 
@@ -23,34 +21,9 @@ pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
-    """A stack of our own: the worker uses the fixed topic names, and one test restarts the broker."""
-    with own_stack(tmp_path_factory.mktemp("worker")) as stack:
-        yield stack
-
-
-@pytest.fixture
-def manager(own: OwnStack) -> Iterator[Manager]:
-    manager = Manager(own)
-    yield manager
-    manager.close()
-
-
-@pytest.fixture
-def workers(own: OwnStack, tmp_path: Path) -> Iterator[Workers]:
-    workers = Workers(own, tmp_path, own.fresh_database())
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-def gate(workers: Workers) -> Iterator[Gate]:
-    connection = psycopg2.connect(workers.source_url)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(1)")
-    yield Gate(connection)
-    connection.close()
+def stack(own: OwnStack) -> OwnStack:
+    """The worker uses the fixed topic names, and one test restarts the broker."""
+    return own
 
 
 @pytest.fixture(params=["classic", "consumer"])
