@@ -1,8 +1,9 @@
 """Placeholders of step parameters: `${name}` and `${steps.fetch.result.id}` in url, query, headers and data.
 
-A template is filled once, by whoever has all values, secrets included: values are never read again for
-placeholders. Escaping depends on the place alone (docs/placeholders.md). `check_*` judge a definition,
-`fill_*` a request: at its creation with the roots in `later` not known yet, and when its step runs.
+Values are never read for placeholders. Who has every value but the secrets binds a template (`bind_*`): the
+result is a template of secrets alone, and gives, filled with them, what one filling would have given.
+Escaping depends on the place alone (docs/placeholders.md). `check_*` judge a definition, `fill_*` a request:
+at its creation with the roots in `later` not known yet, and when its step runs.
 
 `values` is the context of `services.language.scope`, plus `secrets` where they are open.
 """
@@ -21,6 +22,8 @@ __all__ = [
     "BYTES_MAX",
     "REFERENCES_MAX",
     "Unfilled",
+    "bind_data",
+    "bind_headers",
     "check_data",
     "check_headers",
     "check_query",
@@ -145,6 +148,29 @@ def fill_data(
     filled = data.filled(filling, template, pointer)
     filling.raise_if_any()
     return filled
+
+
+def bind_headers(
+    template: Json, values: Mapping[str, Json], pointer: str = "headers", *, expressions: bool = False
+) -> dict[str, str]:
+    """Headers in which only placeholders of secrets are left, for `fill_headers` with `{"secrets": ...}`."""
+    filling = Filling(Values(values), secrets=True, expressions=expressions, leave_secrets=True)
+    bound = headers.filled(filling, template, pointer)
+    filling.raise_if_any()
+    return bound
+
+
+def bind_data(
+    template: Json, values: Mapping[str, Json], pointer: str = "data", *, expressions: bool = False
+) -> Json:
+    """Data in which only placeholders of secrets are left, for `fill_data` with `{"secrets": ...}`.
+
+    Both fillings without `expressions` the second time: a value is no expression either.
+    """
+    filling = Filling(Values(values), secrets=True, expressions=expressions, leave_secrets=True)
+    bound = data.filled(filling, template, pointer)
+    filling.raise_if_any()
+    return bound
 
 
 def with_query(address: str, more: str) -> str:

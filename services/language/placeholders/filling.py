@@ -9,7 +9,7 @@ from services.contracts.errors import FieldError
 from services.language import expressions, scope
 from services.language.expressions import expression_text
 from services.language.paths import MISSING, ExpressionError, lookup
-from services.language.placeholders.parts import REFERENCES_MAX, Parts, Reference, parts
+from services.language.placeholders.parts import REFERENCES_MAX, Parts, Reference, escaped, parts
 from services.language.values import Unfit, measured
 
 BYTES_MAX = 256 * 1024
@@ -91,11 +91,17 @@ class Values:
 class Filling:
     """The state of one filling. A fault is noted and something harmless goes on in its place."""
 
-    def __init__(self, source: Source, *, secrets: bool, expressions: bool = False) -> None:
-        """`secrets`: whether they may stand here. `expressions`: whether texts may be expressions."""
+    def __init__(
+        self, source: Source, *, secrets: bool, expressions: bool = False, leave_secrets: bool = False
+    ) -> None:
+        """`secrets`: whether they may stand here. `expressions`: whether texts may be expressions.
+
+        `leave_secrets`: the result is a template again, whose placeholders are those of secrets alone.
+        """
         self._source = source
         self._secrets = secrets
         self._expressions = expressions
+        self._leave_secrets = leave_secrets
         self._bytes_left = BYTES_MAX
         self._references = 0
         self.errors: list[FieldError] = []
@@ -123,7 +129,7 @@ class Filling:
         found = self.parts(text, pointer)
         if any(isinstance(part, Reference) for part in found):
             self.add(pointer, f"expected no placeholder in {what}; $${{ stands for a literal ${{")
-        return "".join(map(str, found))
+        return self._literal([str(part) for part in found])
 
     def value(self, reference: Reference, pointer: str) -> Json:
         """What a placeholder stands for; null where a fault was noted."""
@@ -135,18 +141,21 @@ class Filling:
         if reference.path[0] == scope.SECRETS and not self._secrets:
             self.add(pointer, f"{reference} cannot stand in a URL or query, which logs and proxies keep")
             return LATER
+        if self._left(reference):
+            return LATER
         return self._taken(lambda: self._source.placeholder(reference), pointer)
 
     def whole(self, template: Json, pointer: str) -> Json:
         """The value, of any type, of a template that is one placeholder or one expression; else MISSING."""
         if self._expressions and (text := expression_text(template)) is not None:
-            return self._taken(lambda: self._source.expression(text), pointer)
+            return self._kept(self._taken(lambda: self._source.expression(text), pointer))
         if isinstance(template, str) and template.startswith("${"):
             found = self.parts(template, pointer)
             if not found:
                 return LATER
             if len(found) == 1 and isinstance(found[0], Reference):
-                return self.value(found[0], pointer)
+                left, value = self._left(found[0]), self.value(found[0], pointer)
+                return str(found[0]) if left else self._kept(value)
         return MISSING
 
     def text(self, template: str, pointer: str, form: Callable[[Json], str]) -> str:
@@ -157,18 +166,45 @@ class Filling:
 
     def joined(self, found: Parts, pointer: str, form: Callable[[Json], str]) -> str:
         """The literals as they are, and the text of each value."""
-        pieces = []
+        pieces: list[str] = []
+        literal: list[str] = []
         for part in found:
             if isinstance(part, str):
-                pieces.append(part)
+                literal.append(part)
                 continue
             value = self.value(part, pointer)
+            if self._left(part):
+                pieces += self._literal(literal, before_reference=True), str(part)
+                literal.clear()
+                continue
             try:
-                pieces.append(form(value))
+                literal.append(form(value))
             except Unfit as unfit:
                 self.add(pointer, f"{part}: {unfit}")
-                pieces.append(LATER)
-        return "".join(pieces)
+                literal.append(LATER)
+        return "".join([*pieces, self._literal(literal)])
+
+    def _left(self, reference: Reference) -> bool:
+        return self._leave_secrets and reference.path[0] == scope.SECRETS
+
+    def _literal(self, pieces: list[str], *, before_reference: bool = False) -> str:
+        # Escaped only once joined: the dollar of one value and the brace of another would make a placeholder.
+        text = "".join(pieces)
+        return escaped(text, before_reference=before_reference) if self._leave_secrets else text
+
+    def _kept(self, value: Json) -> Json:
+        """The value, or the template that stands for it; it was measured, so it is not too deep."""
+        if not self._leave_secrets:
+            return value
+        match value:
+            case str():
+                return escaped(value)
+            case list() | tuple():
+                return [self._kept(one) for one in value]
+            case Mapping():
+                return {escaped(key): self._kept(one) for key, one in value.items()}
+            case _:
+                return value
 
     def _taken(self, read: Callable[[], Json], pointer: str) -> Json:
         if self._bytes_left < 0:

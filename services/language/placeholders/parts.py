@@ -60,6 +60,17 @@ def _reference(text: str, at: int) -> tuple[Reference, int]:
     return Reference(path), end + 1
 
 
+def escaped(text: str, *, before_reference: bool = False) -> str:
+    """The text as a template that stands for it; `before_reference`: a placeholder is put right behind it."""
+    *ahead, last = text.split("{")
+    doubled = [piece + _dollars(piece) for piece in ahead]
+    return "{".join([*doubled, last + _dollars(last) if before_reference else last])
+
+
+def _dollars(piece: str) -> str:
+    return "$" * (len(piece) - len(piece.rstrip("$")))
+
+
 def names(template: Json) -> frozenset[Path]:
     """The paths of all placeholders anywhere in a template; texts that do not parse have none."""
     return frozenset(_paths(template))

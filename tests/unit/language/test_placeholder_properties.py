@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.contracts import urls
 from services.language import placeholders
 from services.language.placeholders import Unfilled
-from services.language.placeholders.parts import parts
+from services.language.placeholders.parts import Reference, escaped, parts
 from services.language.values import as_text
 
 SCALARS = st.text() | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
@@ -123,10 +123,9 @@ def test_one_pass_only(value: str, around: str) -> None:
 
 @given(st.text(alphabet="${}ab ") | st.text())
 def test_every_text_can_be_written(text: str) -> None:
-    pieces = text.split("{")
-    escaped = "{".join(piece + "$" * (len(piece) - len(piece.rstrip("$"))) for piece in pieces[:-1])
-    template = escaped + "{" + pieces[-1] if len(pieces) > 1 else text
-    assert parts(template) == ((text,) if text else ())
+    literal = (text,) if text else ()
+    assert parts(escaped(text)) == literal
+    assert parts(escaped(text, before_reference=True) + "${x}") == (*literal, Reference(("x",)))
 
 
 @given(JSON, st.text())
@@ -143,3 +142,44 @@ def test_no_error_repeats_a_secret(template: Any, secret: str) -> None:
         with pytest.raises(Unfilled) as caught:
             fill(texts, values, expressions=True)
         assert "canary" not in str(caught.value)
+
+
+PIECES = st.lists(
+    st.sampled_from(["${a}", "${b}", "${secrets.token}", "$", "$$", "{", "}", "$${", "$.a", "$$.b", "x"]),
+    max_size=6,
+).map("".join)
+TEMPLATES = st.recursive(
+    PIECES | st.integers() | st.just({"$.a": None}),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["k", "$${k}", "$$"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def outcome(fill: Any) -> Any:
+    try:
+        return fill()
+    except Unfilled as unfilled:
+        return unfilled.errors
+
+
+@given(TEMPLATES, TRICKY | PIECES | JSON, PIECES, PIECES, st.booleans())
+def test_binding_and_then_filling_is_filling(
+    template: Any, a: Any, b: str, token: str, expressions: bool
+) -> None:
+    """Wherever the values and the secret come from, and whatever placeholders they seem to hold."""
+    values = {"a": a, "b": b}
+    secrets = {"secrets": {"token": token}}
+    for fill, bind in (
+        (placeholders.fill_data, placeholders.bind_data),
+        (placeholders.fill_headers, placeholders.bind_headers),
+    ):
+        whole = template if fill is placeholders.fill_data else {"X": template}
+        at_once = outcome(lambda: fill(whole, {**values, **secrets}, expressions=expressions))  # noqa: B023
+        bound = outcome(lambda: bind(whole, values, expressions=expressions))  # noqa: B023
+        in_two = outcome(lambda: fill(bound, secrets)) if not isinstance(bound, tuple) else bound  # noqa: B023
+        assert repr(in_two) == repr(at_once)
+        if not isinstance(bound, tuple):
+            assert placeholders.names(bound) <= {("secrets", "token")}
