@@ -30,6 +30,11 @@ class Receiver:
     script: dict[str, list[Answer]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
+    def answers(self, *answers: Answer, target: str = "/hook") -> str:
+        """Script the target's answers; its address."""
+        self.script[target] = [*answers]
+        return self.url(target)
+
     def url(self, target: str = "/hook") -> str:
         """An address of this receiver."""
         return f"http://127.0.0.1:{self.port}{target}"
@@ -80,6 +85,46 @@ async def drip(_call: Call, writer: asyncio.StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nslow")
     await writer.drain()
     await asyncio.Event().wait()
+
+
+async def endless_chunks(_call: Call, writer: asyncio.StreamWriter) -> None:
+    """Answer 200 in chunks that do not end."""
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+        await writer.drain()
+
+
+async def short(_call: Call, writer: asyncio.StreamWriter) -> None:
+    """Promise 1000 bytes and hang up after 5."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort")
+    await writer.drain()
+    writer.close()
+
+
+async def long(_call: Call, writer: asyncio.StreamWriter) -> None:
+    """Promise 4 bytes and send more, which looks like another answer."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlongHTTP/1.1 200 OK\r\n\r\nsmuggled")
+
+
+async def header_flood(_call: Call, writer: asyncio.StreamWriter) -> None:
+    """Answer with headers that do not end."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-Flood: 1\r\n" * 1000)
+        await writer.drain()
+
+
+async def early_hints(_call: Call, writer: asyncio.StreamWriter) -> None:
+    """Answer 103 for ever."""
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+        await writer.drain()
+
+
+def encoded(encoding: str, body: bytes, headers: str = "") -> Answer:
+    """Answer 200 with a body that says that it is encoded so."""
+    return status(200, f"Content-Encoding: {encoding}\r\n{headers}", body)
 
 
 BOMB = status(200, "Content-Encoding: gzip\r\n", gzip.compress(b"\0" * 50_000_000))

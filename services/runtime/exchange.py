@@ -49,9 +49,14 @@ def retry_after_s(text: str | None, now: datetime, max_s: float) -> float:
         return 0.0
     if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
         return float(min(int(text), max_s))
+    at = instant(text)
+    return 0.0 if at is None else min(max((at - now).total_seconds(), 0.0), float(max_s))
+
+
+def instant(text: str) -> datetime | None:
+    """The date of a header (RFC 9110 5.6.7), or None."""
     try:
         at = parsedate_to_datetime(text)
-        seconds = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        return 0.0
-    return min(max(seconds, 0.0), float(max_s))
+        return None

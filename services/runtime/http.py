@@ -60,6 +60,7 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
+            skip_auto_headers=["Content-Type"],  # an empty body has none, and others come with their own
             headers={"User-Agent": user_agent, "Accept": "*/*", "Accept-Encoding": "identity"},
             read_bufsize=KEPT_BYTES,
         )
@@ -90,7 +91,7 @@ class Client:
                     method,
                     target,
                     headers=headers,
-                    data=body,
+                    data=body or None,
                     allow_redirects=False,
                     read_bufsize=min(kept_bytes, READ_BYTES),
                 )

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from services.contracts.commands import File, Json
 
+OUTPUT_BYTES_MAX = 32 * 1024
+"""Of a result as JSON: it travels in records, and later steps read it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
