@@ -222,10 +222,10 @@ class Filling:
 
 
 def member(pointer: str, key: object) -> str:
-    """The pointer of a member: `data.key`, or `data["odd key"]`."""
+    """The pointer of a member: `data.key`, or `data["odd key"]`; `pointer` is "" for a whole body."""
     text = str(key)
     if text.isidentifier() and text.isascii() and len(text) <= _SHOWN_CHARS_MAX:
-        return f"{pointer}.{text}"
+        return f"{pointer}.{text}" if pointer else text
     cut = text if len(text) <= _SHOWN_CHARS_MAX else text[:_SHOWN_CHARS_MAX] + "..."
     shown = cut.encode("utf-8", "backslashreplace").decode().replace('"', '\\"')
     return f'{pointer}["{shown}"]'

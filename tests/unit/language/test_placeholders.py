@@ -131,6 +131,11 @@ def test_a_path_alone_may_stand_behind_a_base() -> None:
     assert bad == ["url: base URL: expected no query"]
 
 
+def test_a_template_may_be_a_whole_body() -> None:
+    (fault,) = placeholders.check_data({"output": {"a": "${gone}"}}, scope.Known(), "")
+    assert fault.pointer == "output.a"
+
+
 def test_names_are_collected_from_everywhere() -> None:
     template = {"a": ["${x} ${y.z[0]}"], "b": "$${no}", "c": "${bro ken", "d": 1}
     assert placeholders.names(template) == {("x",), ("y", "z", 0)}
