@@ -12,7 +12,7 @@ from services.api.problems import answer, away
 from services.api.quick import Quick, QuickSubmit
 from services.api.routes import (
     commands,
-    datasets,
+    definitions,
     description,
     events,
     executions,
@@ -20,6 +20,7 @@ from services.api.routes import (
     files,
     health,
     logs,
+    pipelines,
     submit,
 )
 from services.api.wire import Wire
@@ -41,7 +42,8 @@ def create(parts: Parts) -> FastAPI:
     app.state.parts = parts
     problems.install(app)
     app.add_exception_handler(DatabaseAway, _on_database_away)
-    for module in (health, description, datasets, submit, executions, events, logs, commands, exhaust, files):
+    described = (health, description, definitions, pipelines, submit, executions, events, logs, commands)
+    for module in (*described, exhaust, files):
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)
     openapi.install(app)

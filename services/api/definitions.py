@@ -5,7 +5,7 @@ outbox; revisions of one definition are written one after the other, under a loc
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -95,6 +95,16 @@ def listed(cursor: Any, tenant: str, kind: str, after: str, limit: int) -> list[
     return [Revision(*row) for row in cursor.fetchall()]
 
 
+def revisions(cursor: Any, name: Name, before: int, limit: int) -> list[Revision]:
+    """Every revision below `before`, deletions included, the newest first."""
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM api.definition"  # noqa: S608
+        " WHERE tenant = %s AND kind = %s AND id = %s AND revision < %s ORDER BY revision DESC LIMIT %s",
+        (name.tenant, name.kind, name.id, before, limit),
+    )
+    return [Revision(*row) for row in cursor.fetchall()]
+
+
 def put(cursor: Any, name: Name, body: Any, by: str, conditions: Conditions) -> tuple[Revision, bool]:
     """The revision that holds `body`, and whether the definition is new. The same body makes no revision."""
     latest = _lock(cursor, name)
@@ -104,6 +114,26 @@ def put(cursor: Any, name: Name, body: Any, by: str, conditions: Conditions) -> 
     if known is not None and known.body_hash == body_hash:
         return known, False
     return _append(cursor, name, latest, body, body_hash, by, deleted=False), known is None
+
+
+def change(
+    cursor: Any, name: Name, edit: Callable[[Any], Any], by: str, conditions: Conditions
+) -> Revision | None:
+    """The revision whose body is what `edit` makes of the current one; None when there is none.
+
+    Two that change at once follow one another: no edit is made of a body that is no longer current. What
+    `edit` raises is raised; None of it: there is nothing to change.
+    """
+    known = _lock(cursor, name)
+    known = None if known is None or known.deleted else known
+    conditions.check(known)
+    body = None if known is None else edit(known.body)
+    if known is None or body is None:
+        return None
+    body_hash = ids.body_hash(body)
+    if known.body_hash == body_hash:
+        return known
+    return _append(cursor, name, known, body, body_hash, by, deleted=False)
 
 
 def delete(cursor: Any, name: Name, by: str, conditions: Conditions) -> bool:

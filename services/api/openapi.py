@@ -114,16 +114,13 @@ _FILE = _object(
         "expires_at": _INSTANT,
     }
 )
-_DEFINITION = _object(
-    {
-        "id": _TEXT,
-        "revision": {"type": "integer", "minimum": 1},
-        "etag": _TEXT,
-        "changed_at": _INSTANT,
-        "changed_by": _TEXT,
-        "definition": _ANY,
-    }
-)
+_REVISION = {
+    "id": _TEXT,
+    "revision": {"type": "integer", "minimum": 1},
+    "etag": _TEXT,
+    "changed_at": _INSTANT,
+    "changed_by": _TEXT,
+}
 _FIELD_ERROR = _object({"pointer": _TEXT, "message": _TEXT}, ("pointer", "message"))
 
 
@@ -150,7 +147,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "links": _SUMMARY["links"],
         }
     ),
-    "Definition": _DEFINITION,
+    "Definition": _object({**_REVISION, "definition": _ANY}),
     "DefinitionPage": _page("Definition"),
     "EventPage": _object({"events": _list(_ANY), "last": _COUNT}, ("events", "last")),
     "Execution": _object(
@@ -182,6 +179,8 @@ SCHEMAS: Mapping[str, Schema] = {
         },
         ("type", "title", "status", "detail"),
     ),
+    "Revision": _object({**_REVISION, "deleted": {"type": "boolean"}}),
+    "RevisionPage": _page("Revision"),
     "Submission": _SUBMISSION,
     **openapi_exhaust.SCHEMAS,
 }
@@ -263,7 +262,7 @@ ANSWERED: Responses = {
     200: json_of("Command", "done"),
     202: json_of("Command", "stored: it will be answered by an event"),
 }
-DATASET_BODY = _body(_ANY, "application/yaml", "application/json")
+DEFINITION_BODY = _body(_ANY, "application/yaml", "application/json")
 PROBLEMS: Responses = {
     "default": {"description": "RFC 9457", "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
 }

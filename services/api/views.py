@@ -101,7 +101,7 @@ def _file(file: File, links: Links, public_url: str, now: datetime) -> dict[str,
 
 
 def definition(row: Revision) -> dict[str, Any]:
-    """One revision."""
+    """One revision with its body."""
     return {
         "id": row.id,
         "revision": row.revision,
@@ -109,4 +109,16 @@ def definition(row: Revision) -> dict[str, Any]:
         "changed_at": row.changed_at,
         "changed_by": row.changed_by,
         "definition": row.body,
+    }
+
+
+def revision(row: Revision) -> dict[str, Any]:
+    """One entry of the list of revisions."""
+    return {
+        "id": row.id,
+        "revision": row.revision,
+        "etag": row.etag,
+        "changed_at": row.changed_at,
+        "changed_by": row.changed_by,
+        "deleted": row.deleted,
     }
