@@ -1,14 +1,14 @@
-"""`python -m services.executor manager | worker | migrate`."""
+"""`python -m services.executor manager | worker | migrate`.
+
+Each role imports what it alone uses: a worker holds no manager in memory, and a manager no formats.
+"""
 
 import os
 import sys
 
-from services.executor.manager import INPUTS, OUTPUTS, Manager
 from services.executor.settings import ManagerSettings, MigrateSettings, WorkerSettings
-from services.runtime import crash, migrations, settings, signals, telemetry
+from services.runtime import crash, settings, signals, telemetry
 from services.runtime.health import HealthServer
-from services.runtime.processor import run
-from services.runtime.schemas import codec
 
 USAGE = "usage: python -m services.executor manager|worker|migrate"
 
@@ -30,6 +30,10 @@ def run_role(arguments: list[str]) -> int:
 
 def manage() -> int:
     """The StepExecutionManager."""
+    from services.executor.manager import INPUTS, OUTPUTS, Manager  # noqa: PLC0415
+    from services.runtime.processor import run  # noqa: PLC0415
+    from services.runtime.schemas import codec  # noqa: PLC0415
+
     chosen = settings.load(ManagerSettings, os.environ)
     telemetry.configure("executor-manager")
     crash.arm(chosen.crash)
@@ -46,7 +50,7 @@ def manage() -> int:
 
 def work() -> int:
     """A worker."""
-    from services.executor.worker import main  # noqa: PLC0415 a manager never loads the formats' libraries
+    from services.executor.worker import main  # noqa: PLC0415
 
     chosen = settings.load(WorkerSettings, os.environ)
     telemetry.configure("executor-worker")
@@ -57,6 +61,8 @@ def work() -> int:
 
 def migrate() -> int:
     """Bring the executor's schema up to date."""
+    from services.runtime import migrations  # noqa: PLC0415
+
     chosen = settings.load(MigrateSettings, os.environ)
     migrations.migrate(chosen.database.url.get_secret_value(), "executor")
     return 0

@@ -1,116 +1,130 @@
-"""The SQL of an export, built with SQLAlchemy Core from what the plan looked up in the dataset's catalogue.
+"""The SQL of an export, composed of what the plan looked up in the dataset's catalogue.
 
-No text of a user ever becomes SQL: identifiers are quoted by the dialect, values are quoted by psycopg2 on
-the connection they are for (COPY takes no bind parameters).
+No text of a user ever becomes SQL: identifiers and values are quoted by psycopg2 on the connection they are
+for (COPY takes no bind parameters).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import psycopg2.extensions
-import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from psycopg2.sql import SQL, Composable, Identifier, Literal
 
 from services.jobs.dataset import BATCHES_MAX
 
 Parameters = Mapping[str, Any]
 Cursor = psycopg2.extensions.cursor
 
-_DIALECT: sa.Dialect = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
 
-Condition = sa.ColumnElement[bool]
-_OPERATORS: Mapping[str, Callable[[sa.ColumnClause[Any], Any], Condition]] = {
-    "eq": lambda column, value: column == value,
-    "ne": lambda column, value: column != value,
-    "lt": lambda column, value: column < value,
-    "le": lambda column, value: column <= value,
-    "gt": lambda column, value: column > value,
-    "ge": lambda column, value: column >= value,
-    "in": lambda column, value: column.in_(value),
-    "is_null": lambda column, _: column.is_(None),
-    "is_not_null": lambda column, _: column.is_not(None),
+def _compared(sign: str) -> Callable[[Composable, Any], Composable]:
+    return lambda column, value: column + SQL(f" {sign} ") + Literal(value)
+
+
+def _listed(parts: Iterable[Composable]) -> Composable:
+    return SQL(", ").join(parts)
+
+
+def _one_of(column: Composable, values: Sequence[Any]) -> Composable:
+    """Literals one by one: an array of them would have a type, and it need not be the column's."""
+    return column + SQL(" IN (") + _listed(map(Literal, values)) + SQL(")") if values else SQL("false")
+
+
+_OPERATORS: Mapping[str, Callable[[Composable, Any], Composable]] = {
+    "eq": _compared("="),
+    "ne": _compared("<>"),
+    "lt": _compared("<"),
+    "le": _compared("<="),
+    "gt": _compared(">"),
+    "ge": _compared(">="),
+    "in": _one_of,
+    "is_null": lambda column, _: column + SQL(" IS NULL"),
+    "is_not_null": lambda column, _: column + SQL(" IS NOT NULL"),
 }
 
 
-def rows(parameters: Parameters, batch: str | None) -> sa.Select[Any]:
+def rows(parameters: Parameters, batch: str | None) -> Composable:
     """The rows of one file: those of `batch`, or all of them when the export has no batch key."""
-    columns = [_column(entry["name"]) for entry in parameters["columns"]]
+    columns = _listed(Identifier(entry["name"]) for entry in parameters["columns"])
     conditions = _conditions(parameters)
     if parameters["batch"] is not None:
-        conditions.append(_column(parameters["batch"]["column"]) == batch)
-    order = [_column(name) for name in parameters["order_by"]]
-    return sa.select(*columns).select_from(_table(parameters)).where(*conditions).order_by(*order)
+        conditions.append(_compared("=")(Identifier(parameters["batch"]["column"]), batch))
+    found = SQL("SELECT ") + columns + _from(parameters, conditions)
+    order = parameters["order_by"]
+    return found + SQL(" ORDER BY ") + _listed(map(Identifier, order)) if order else found
 
 
-def count_up_to(parameters: Parameters, limit: int) -> sa.Select[Any]:
+def count_up_to(parameters: Parameters, limit: int) -> Composable:
     """How many rows all files together have, counting no further than `limit`."""
     conditions = _conditions(parameters)
-    if parameters["batch"] is not None:
-        conditions.append(_column(parameters["batch"]["column"]).in_(parameters["batch"]["values"]))
-    found = sa.select(sa.true()).select_from(_table(parameters)).where(*conditions).limit(limit)
-    return sa.select(sa.func.count()).select_from(found.subquery())
+    batch = parameters["batch"]
+    if batch is not None:
+        conditions.append(_one_of(Identifier(batch["column"]), batch["values"]))
+    found = SQL("SELECT true") + _from(parameters, conditions) + _limit(limit)
+    return SQL("SELECT count(*) FROM ({}) AS found").format(found)
 
 
-def batches(parameters: Parameters, channel: str | None = None) -> sa.Select[Any]:
+def batches(parameters: Parameters, channel: str | None = None) -> Composable:
     """The ids of the batches with rows, as text: of `channel`, or of all. One more than may be exported."""
     batch = parameters["batch"]
-    column = _column(batch["column"])
-    conditions = [*_conditions(parameters), column.is_not(None)]
+    column = Identifier(batch["column"])
+    conditions = [*_conditions(parameters), column + SQL(" IS NOT NULL")]
     if channel is not None:
-        conditions.append(_column(batch["channel_column"]) == channel)
-    found = sa.select(column).select_from(_table(parameters)).where(*conditions)
-    return found.distinct().order_by(column).limit(BATCHES_MAX + 1)
+        conditions.append(_compared("=")(Identifier(batch["channel_column"]), channel))
+    found = SQL("SELECT DISTINCT ") + column + _from(parameters, conditions)
+    return found + SQL(" ORDER BY ") + column + _limit(BATCHES_MAX + 1)
 
 
-def known(parameters: Parameters, column: str, values: Sequence[str]) -> sa.Select[Any]:
+def known(parameters: Parameters, column: str, values: Sequence[str]) -> Composable:
     """Those of `values` that the column holds anywhere."""
-    found = sa.select(_column(column)).select_from(_table(parameters))
-    return found.where(_column(column).in_(list(values))).distinct()
+    name = Identifier(column)
+    return SQL("SELECT DISTINCT ") + name + _from(parameters, [_one_of(name, values)])
 
 
-def render(cursor: Cursor, select: sa.Select[Any]) -> bytes:
+def render(cursor: Cursor, select: Composable) -> bytes:
     """The statement with its values in place, quoted as this connection needs it."""
-    compiled = select.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return bytes(cursor.mogrify(str(compiled), compiled.params))
+    return select.as_string(cursor).encode()
 
 
-def _table(parameters: Parameters) -> sa.TableClause:
+def _from(parameters: Parameters, conditions: Iterable[Composable]) -> Composable:
     schema, _, name = parameters["table"].partition(".")
-    return sa.table(name, schema=schema)
+    found = SQL(" FROM ") + Identifier(schema, name)
+    where = SQL(" AND ").join(conditions)
+    return found + SQL(" WHERE ") + where if where.seq else found
 
 
-def _column(name: str) -> sa.ColumnClause[Any]:
-    return sa.column(name)
+def _limit(number: int) -> Composable:
+    return SQL(" LIMIT ") + Literal(number)
 
 
-def _conditions(parameters: Parameters) -> list[Condition]:
+def _conditions(parameters: Parameters) -> list[Composable]:
     conditions = [
-        _OPERATORS[entry["op"]](_column(entry["column"]), _value(entry["type"], entry["value"]))
+        _OPERATORS[entry["op"]](Identifier(entry["column"]), _value(entry["type"], entry["value"]))
         for entry in parameters["filters"]
     ]
     time = parameters["time"]
     if time is not None:
-        column = _column(time["column"])
-        conditions.append(column >= datetime.fromisoformat(time["from"]))
-        conditions.append(column < datetime.fromisoformat(time["to"]))
+        column = Identifier(time["column"])
+        conditions.append(_compared(">=")(column, datetime.fromisoformat(time["from"])))
+        conditions.append(_compared("<")(column, datetime.fromisoformat(time["to"])))
     contents = parameters["contents"]
     if contents is not None:
-        conditions.append(_column(contents["column"]).in_(_first(parameters, contents, conditions)))
+        first = _first(parameters, contents, conditions)
+        conditions.append(SQL("{} IN ({})").format(Identifier(contents["column"]), first))
     return conditions
 
 
 def _first(
-    parameters: Parameters, contents: Mapping[str, Any], conditions: Sequence[Condition]
-) -> sa.Select[Any]:
+    parameters: Parameters, contents: Mapping[str, Any], conditions: Sequence[Composable]
+) -> Composable:
     """The contents that a search with a limit finds; equal ones in order of their key, so always the same."""
-    key = _column(contents["column"])
-    order: list[Any] = []
+    key = Identifier(contents["column"])
+    order: list[Composable] = []
     for entry in contents["order"]:
-        column = _column(entry["column"])
-        order.append(sa.func.max(column).desc() if entry["descending"] else sa.func.min(column).asc())
-    found = sa.select(key).select_from(_table(parameters)).where(*conditions)
-    return found.group_by(key).order_by(*order, key).limit(contents["limit"])
+        form = SQL("max({}) DESC" if entry["descending"] else "min({}) ASC")
+        order.append(form.format(Identifier(entry["column"])))
+    found = SQL("SELECT ") + key + _from(parameters, conditions) + SQL(" GROUP BY ") + key
+    return found + SQL(" ORDER BY ") + _listed([*order, key]) + _limit(contents["limit"])
 
 
 def _value(type_: str, value: Any) -> Any:
