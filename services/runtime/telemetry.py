@@ -8,9 +8,9 @@ Lines of libraries that use the standard logging module take the same form.
 import logging
 import sys
 
-import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
-from structlog.typing import Processor
+
+from services.runtime.structured import structlog
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """The process's metrics; declare a metric with `registry=telemetry.REGISTRY`."""
@@ -28,7 +28,7 @@ def configure(service: str) -> None:
     ) -> structlog.typing.EventDict:
         return {"service": service, **event}
 
-    shared: list[Processor] = [
+    shared: list[structlog.typing.Processor] = [
         add_service,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
