@@ -7,11 +7,12 @@ state, other executions go on; one that has been seen changes nothing.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, cast
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
@@ -37,8 +38,7 @@ GAPS = Counter(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Damaged:
+class Damaged(Struct, frozen=True, gc=False):
     """An event of which only the sequence, from its header, is known."""
 
     sequence: int

@@ -1,16 +1,16 @@
 """What people said about approvals: who, when, what; kept in the order in which it was said."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from msgspec import Struct
 
 from services.contracts import events
 
 WORDS_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True, gc=False):
     """`decision` is approved, rejected, expired or remarked; `remark` is the reason or the remark."""
 
     step: str

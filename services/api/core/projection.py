@@ -1,10 +1,11 @@
 """What a caller sees of an execution, folded from its events in order of `sequence`."""
 
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from services.api.core import approvals, steps
 from services.api.core.approvals import Word
@@ -17,8 +18,7 @@ Parked = dict[int, bytes]
 """Events that came too early: sequence -> value as consumed; no bytes for one that cannot be decoded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True, gc=False):
     """What an execution waits for, as `execution.waiting` says it."""
 
     reason: str
@@ -26,8 +26,7 @@ class Waiting:
     until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True, gc=False):
     """Why an execution failed."""
 
     reason: str
@@ -36,8 +35,7 @@ class Failure:
     dead_letter: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+class Projection(Struct, frozen=True, gc=False):
     """An execution up to `sequence`. `incomplete`: an event before it could not be read.
 
     `held`: it was created to be started by a command. `form`: the values of a service request.

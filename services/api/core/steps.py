@@ -1,10 +1,11 @@
 """What a caller sees of the steps of an execution and of the hooks beside them."""
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, assert_never
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from services.contracts import events
 from services.contracts.status import StepStatus
@@ -23,8 +24,7 @@ StepEvent = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True, gc=False):
     """One word of a step's history, which is appended to and never replaced (S3 3.20)."""
 
     status: StepStatus
@@ -32,8 +32,7 @@ class Mark:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, gc=False):
     """One step. The counts are what its current attempt has finished."""
 
     name: str
@@ -56,8 +55,7 @@ class Step:
         return self.history[-1].status
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
+class Waits(Struct, frozen=True, gc=False):
     """What a step waits for, as `step.waiting` says it. `detail` is what an approver is asked."""
 
     reason: str
@@ -66,8 +64,7 @@ class Waits:
     detail: Any
 
 
-@dataclass(frozen=True, slots=True)
-class HookRun:
+class HookRun(Struct, frozen=True, gc=False):
     """How an action beside a step ended; `reason` None: well."""
 
     step: str
