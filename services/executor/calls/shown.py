@@ -17,6 +17,8 @@ NAMED = re.compile(
     re.IGNORECASE,
 )
 
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters by which a receiver could write on a reader's terminal."""
 _PAIR = re.compile(
     rf"""(?i)((?:{NAMED.pattern})\w*["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)[^\s,;&"'<}}]+"""
 )
@@ -76,9 +78,10 @@ class Shown:
         if value is not None:
             text = json.dumps(_unnamed(value), ensure_ascii=False)
         else:
-            text = content.decode("utf-8", "replace").replace("\0", "�")
+            text = content.decode("utf-8", "replace")
         # Masked before it is cut, lest the cut leave half a secret; the pattern sees what is left.
-        return _PAIR.sub(rf"\g<1>{MASK}", redact(text, self._forms)[:chars])
+        cut = redact(text, self._forms)[:chars]
+        return _PAIR.sub(rf"\g<1>{MASK}", _CONTROL.sub("�", cut))
 
 
 def _unnamed(value: Json) -> Json:
