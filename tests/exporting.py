@@ -18,6 +18,7 @@ from services.executor.calls.outbound import Caller, Outbound
 from services.executor.steps.step import Cancellation, Context, Totals
 from services.runtime.blobs import Blobs, in_memory
 from services.runtime.container import Files
+from tests.stack import transaction
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = "e" * 40
@@ -100,6 +101,15 @@ def opened(blobs: Blobs, key: str) -> bytes:
 def keys_text() -> str:
     """KEYS as a setting."""
     return ",".join(f"{key_id}:{base64.b64encode(key).decode()}" for key_id, key in KEYS.items())
+
+
+def cut(source_url: str) -> None:
+    """End the worker's sessions on a source."""
+    with transaction(source_url) as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'millstream-worker' AND datname = current_database()"
+        )
 
 
 # A parallel plan would give psql the rows in another order on every run.

@@ -7,13 +7,12 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg2
 import uvicorn
 
 from services.api import app, keys, projector
@@ -31,7 +30,7 @@ from services.runtime.container import Files
 from services.runtime.entropy import Clock, LocalClock
 from services.runtime.processor.types import Input, Routed
 from services.runtime.sealing import Sealer
-from tests.stack import as_service
+from tests.stack import as_service, transaction
 from tests.waiting import until
 
 SEALING_KEYS = {"s1": bytes(range(32))}
@@ -80,26 +79,13 @@ class Api:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=15, **options)
 
-    @contextmanager
-    def cursor(self) -> Iterator[Any]:
+    def cursor(self) -> AbstractContextManager[Any]:
         """A transaction of the superuser."""
-        with self._transaction(self.database_url) as cursor:
-            yield cursor
+        return transaction(self.database_url)
 
-    @contextmanager
-    def own_cursor(self) -> Iterator[Any]:
+    def own_cursor(self) -> AbstractContextManager[Any]:
         """A transaction of the role with which api serves."""
-        with self._transaction(self.own_url) as cursor:
-            yield cursor
-
-    @contextmanager
-    def _transaction(self, url: str) -> Iterator[Any]:
-        connection = psycopg2.connect(url)
-        try:
-            with connection, connection.cursor() as cursor:
-                yield cursor
-        finally:
-            connection.close()
+        return transaction(self.own_url)
 
     def rows(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
         """What a query finds."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -35,6 +36,17 @@ REMEMBERED = "folders.txt"
 TOPIC_TIMEOUT_S = 30.0
 
 _number = count(1)
+
+
+@contextmanager
+def transaction(database_url: str) -> Iterator[Any]:
+    """The cursor of one transaction, on a connection of its own."""
+    connection = psycopg2.connect(database_url)
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()
 
 
 class Stack:

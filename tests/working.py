@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import psycopg2
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from services.cli.dev.folder import free_port
@@ -23,7 +22,7 @@ from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests import exporting
 from tests.exporting import AT
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 from tests.waiting import until
 
 QUEUES = {"step.requested": "millstream-worker", "step.requested.long": "millstream-worker-long"}
@@ -232,9 +231,8 @@ CREATE VIEW public.slow AS SELECT public.wait() AS id;
 
 def slow_source(workers: Workers) -> dict[str, Any]:
     """The parameters of an export that runs until the gate is open."""
-    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
+    with transaction(workers.source_url) as cursor:
         cursor.execute(SLOW)
-    connection.close()
     dataset = {"source": "main", "table": "public.slow", "columns": [{"name": "id", "type": "integer"}]}
     parameters: dict[str, Any] = exporting.step(dataset).parameters
     return parameters

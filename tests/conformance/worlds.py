@@ -2,12 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, Protocol
 
-import psycopg2
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.cimpl import NewTopic
 
@@ -23,7 +22,7 @@ from services.runtime.processor.postgres import PostgresStore
 from services.runtime.processor.store import Store
 from services.runtime.processor.types import Input, Row
 from tests.conformance.counting import Count, Counting
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 from tests.waiting import until
 
 PARTITIONS = 4
@@ -106,14 +105,8 @@ class RealWorld:
             cursor.execute(tables.ddl(tag))
             cursor.execute(f"CREATE TABLE {tag}.seen (key text, text text)")
 
-    @contextmanager
-    def sql(self) -> Iterator[Any]:
-        connection = psycopg2.connect(self.database_url)
-        try:
-            with connection, connection.cursor() as cursor:
-                yield cursor
-        finally:
-            connection.close()
+    def sql(self) -> AbstractContextManager[Any]:
+        return transaction(self.database_url)
 
     def store(self) -> PostgresStore:
         return PostgresStore(self.database_url, self.handler.name, writer(self.handler.name))

@@ -11,7 +11,7 @@ from services.contracts.envelope import Outgoing
 from services.runtime import kafka, outbox
 from services.runtime.kafka import Publisher
 from services.runtime.outbox import Relay
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
@@ -30,12 +30,8 @@ class World:
         self.transact(lambda cursor: cursor.execute(statement))
 
     def transact(self, work: Callable[[psycopg2.extensions.cursor], object]) -> object:
-        connection = psycopg2.connect(self.url)
-        try:
-            with connection, connection.cursor() as cursor:
-                return work(cursor)
-        finally:
-            connection.close()
+        with transaction(self.url) as cursor:
+            return work(cursor)
 
     def add(self, *records: tuple[str, str]) -> None:
         """Commit (key, value) pairs as another process would: nobody wakes the relay."""

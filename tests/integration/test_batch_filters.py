@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 import yaml
 
@@ -14,7 +13,7 @@ from services.executor.steps import STEPS
 from services.executor.steps.outcome import Done, Fail, Outcome
 from tests import exporting
 from tests.exporting import World, psql_copy, sha256
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 
 pytestmark = pytest.mark.postgres
 
@@ -124,7 +123,7 @@ PLAIN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def named(url: str) -> None:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute("CREATE TABLE public.named (batch text, number int, org text)")
         cursor.execute(
             "INSERT INTO public.named VALUES ('a/b', 1, 'slash'), ('x', 2, 'case'), ('X', 3, 'case')"
@@ -132,7 +131,6 @@ def named(url: str) -> None:
         cursor.execute(
             "INSERT INTO public.named SELECT 'n' || n, n, 'many' FROM generate_series(1, 1001) AS n"
         )
-    connection.close()
 
 
 @pytest.mark.usefixtures("named")

@@ -1,24 +1,19 @@
 """The demo's source data on a real PostgreSQL, and what it does with tables that are not its own."""
 
-import psycopg2
 import pytest
 
 from examples.demo import compare, source
 from examples.demo.failure import Failed
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
 def ask(url: str, query: str) -> list[tuple[object, ...]]:
     """The rows of a query."""
-    connection = psycopg2.connect(url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(query)
-            return list(cursor.fetchall())
-    finally:
-        connection.close()
+    with transaction(url) as cursor:
+        cursor.execute(query)
+        return list(cursor.fetchall())
 
 
 def test_the_data_set_is_loaded_whole_and_typed_however_often(stack: Stack) -> None:

@@ -19,7 +19,7 @@ from services.cli.dev.parts import PORTS
 from services.runtime import kafka
 from services.runtime.settings import Kafka
 from tests import local, waiting
-from tests.stack import own_stack
+from tests.stack import own_stack, transaction
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
 ENDED = frozenset({"completed", "failed", "cancelled", "rejected", "completed_with_warnings"})
@@ -266,14 +266,10 @@ def _execution(dev: local.Local, execution_id: str) -> Mapping[str, object]:
 
 
 def _may_use_schema(url: str, schema: str) -> bool:
-    connection = psycopg2.connect(url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT has_schema_privilege(%s, 'USAGE')", (schema,))
-            row = cursor.fetchone()
-            return bool(row and row[0])
-    finally:
-        connection.close()
+    with transaction(url) as cursor:
+        cursor.execute("SELECT has_schema_privilege(%s, 'USAGE')", (schema,))
+        row = cursor.fetchone()
+        return bool(row and row[0])
 
 
 def _assert_nothing_left(folder: Path) -> None:

@@ -14,8 +14,8 @@ from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.runtime import blobs
 from services.runtime.blobs import Blobs, BlobsUnavailable, Writer
 from tests import exporting
-from tests.exporting import World, psql_copy, sha256
-from tests.stack import Stack
+from tests.exporting import World, cut, psql_copy, sha256
+from tests.stack import Stack, transaction
 
 pytestmark = pytest.mark.postgres
 
@@ -151,12 +151,11 @@ def test_order_by_sorts_every_file(url: str, world: World) -> None:
 
 def test_a_large_table_is_streamed_and_equals_psqls_copy(stack: Stack) -> None:
     url = stack.fresh_database()
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute(
             "CREATE TABLE public.numbers AS SELECT n, md5(n::text) AS hash, n % 3 AS third"
             " FROM generate_series(1, 300000) n"
         )
-    connection.close()
     dataset = {
         "source": "second",
         "table": "public.numbers",
@@ -386,24 +385,15 @@ def test_a_source_that_is_down_is_tried_again_and_told_without_its_url(
 
 
 def test_a_connection_lost_in_the_middle_is_tried_again(url: str, world: World) -> None:
-    def cut() -> None:
-        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'millstream-worker' AND datname = current_database()"
-            )
-        connection.close()
-
-    world.on_part = cut
+    world.on_part = lambda: cut(url)
     outcome = run(world, DATASET)
     assert isinstance(outcome, Retry)
     assert outcome.reason == "source_unavailable"
 
 
 def test_a_step_past_its_timeout_fails(url: str, world: World) -> None:
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute("CREATE OR REPLACE VIEW public.slow AS SELECT 1 AS id FROM pg_sleep(60)")
-    connection.close()
     dataset = {"source": "main", "table": "public.slow", "columns": [{"name": "id", "type": "integer"}]}
     outcome = failed(world, dataset, timeout_s=1)
     assert outcome.reason == "timeout"

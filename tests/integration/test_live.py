@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-import psycopg2
 import pytest
 
 from services.api import live
 from services.api.live import Live
 from services.runtime import telemetry
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 
 pytestmark = pytest.mark.postgres
 
@@ -31,10 +30,8 @@ async def watched(url: str) -> AsyncIterator[Live]:
 
 def announce(url: str, ids: Iterable[str]) -> None:
     """What another process's projector does."""
-    connection = psycopg2.connect(url)
-    with connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         live.announce(cursor, ids)
-    connection.close()
 
 
 async def test_wakes_whoever_watches_and_remembers_what_came_between(url: str, watched: Live) -> None:
@@ -60,13 +57,11 @@ async def test_a_batch_of_any_size_wakes(url: str, watched: Live, count: int) ->
 async def test_a_lost_connection_is_made_again_and_everyone_looks(url: str, watched: Live) -> None:
     with watched.watch(ONE) as one:
         await one.wait(SOON_S)
-        connection = psycopg2.connect(url)
-        with connection, connection.cursor() as cursor:
+        with transaction(url) as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE application_name = 'millstream-api-live'"
             )
-        connection.close()
         assert await one.wait(SOON_S)
         announce(url, [ONE])
         assert await one.wait(SOON_S)

@@ -2,11 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg2
 import pytest
 
 from services.runtime.migrations import SERVICES, migrate
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 
 pytestmark = pytest.mark.postgres
 SCHEMAS = sorted(path.parent.parent.name for path in SERVICES.glob("*/migrations/versions"))
@@ -24,13 +23,9 @@ def test_two_at_once_then_again(stack: Stack, service: str) -> None:
 
 def _tables(url: str) -> set[str]:
     """The schemas in which there are tables."""
-    connection = psycopg2.connect(url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT DISTINCT schemaname FROM pg_tables"
-                " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-            )
-            return {row[0] for row in cursor.fetchall()}
-    finally:
-        connection.close()
+    with transaction(url) as cursor:
+        cursor.execute(
+            "SELECT DISTINCT schemaname FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+        )
+        return {row[0] for row in cursor.fetchall()}

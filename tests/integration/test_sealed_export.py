@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Self
 
-import psycopg2
 import pytest
 import structlog
 
@@ -15,8 +14,8 @@ from services.runtime import blobs
 from services.runtime.blobs import Blobs, BlobsUnavailable, Writer
 from services.runtime.container import CHUNK_BYTES
 from tests import exporting
-from tests.exporting import World
-from tests.stack import Stack
+from tests.exporting import World, cut
+from tests.stack import Stack, transaction
 
 pytestmark = pytest.mark.postgres
 
@@ -33,13 +32,12 @@ DATASET = {
 @pytest.fixture(scope="module")
 def url(stack: Stack) -> str:
     url = stack.fresh_database()
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+    with transaction(url) as cursor:
         cursor.execute(
             "CREATE TABLE public.lines AS SELECT n AS id, %s || md5(n::text) AS text"
             " FROM generate_series(1, %s) AS n",
             (CANARY, ROWS),
         )
-    connection.close()
     return url
 
 
@@ -125,17 +123,9 @@ def test_a_take_that_is_cancelled_in_the_middle_stops_the_copy(url: str) -> None
 
 @pytest.mark.usefixtures("pumps")
 def test_a_source_that_is_lost_in_the_middle_is_tried_again(url: str) -> None:
-    def cut() -> None:
-        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'millstream-worker' AND datname = current_database()"
-            )
-        connection.close()
-
     store: Any = Interrupted(blobs.in_memory())
     world = World({"main": url}, blobs=store)
-    store.at_third = cut
+    store.at_third = lambda: cut(url)
     outcome = run(world)
     assert isinstance(outcome, Retry)
     assert outcome.reason == "source_unavailable"

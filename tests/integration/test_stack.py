@@ -1,10 +1,9 @@
 """The servers of the test run themselves: real, shared, with something of one's own for every test."""
 
-import psycopg2
 import pytest
 
 from services.runtime import kafka
-from tests.stack import Stack
+from tests.stack import Stack, transaction
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres]
 
@@ -13,10 +12,8 @@ def test_every_database_is_fresh(stack: Stack) -> None:
     first, second = stack.fresh_database(), stack.fresh_database()
     assert first != second
     for url in (first, second):
-        connection = psycopg2.connect(url)
-        with connection, connection.cursor() as cursor:
+        with transaction(url) as cursor:
             cursor.execute("CREATE TABLE thing (id int)")
-        connection.close()
 
 
 def test_fresh_topics_have_the_declared_settings_and_take_records(stack: Stack) -> None:

@@ -2,7 +2,6 @@
 
 import signal
 
-import psycopg2
 import pytest
 from msgspec.structs import replace
 
@@ -13,7 +12,7 @@ from services.runtime import entropy
 from services.runtime.schemas import codec
 from tests import exporting
 from tests.exporting import AT
-from tests.stack import OwnStack
+from tests.stack import OwnStack, transaction
 from tests.waiting import until
 from tests.working import REJOIN_S, Gate, Manager, Read, Workers, committed, slow_source
 
@@ -112,9 +111,8 @@ def test_what_was_revoked_before_a_worker_came_never_begins(manager: Manager, wo
 
 
 def test_an_export_reports_its_parts_and_names_its_files(manager: Manager, workers: Workers) -> None:
-    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
+    with transaction(workers.source_url) as cursor:
         cursor.execute("CREATE TABLE things AS SELECT n AS id, n % 2 AS half FROM generate_series(1, 10) n")
-    connection.close()
     columns = [{"name": "id", "type": "integer"}, {"name": "half", "type": "integer"}]
     batch = {"column": "half", "values": ["0", "1"]}
     dataset = {"source": "main", "table": "public.things", "columns": columns, "batch": batch}
@@ -347,9 +345,8 @@ def test_a_claimed_step_survives_a_kill(manager: Manager, workers: Workers, poin
 def test_a_kill_in_the_middle_of_an_export_shows_no_file(
     manager: Manager, workers: Workers, point: str
 ) -> None:
-    with psycopg2.connect(workers.source_url) as connection, connection.cursor() as cursor:
+    with transaction(workers.source_url) as cursor:
         cursor.execute("CREATE TABLE things AS SELECT n AS id FROM generate_series(1, 200000) n")
-    connection.close()
     dataset = {"source": "main", "table": "public.things", "columns": [{"name": "id", "type": "integer"}]}
     request = manager.request("EXPORT", exporting.step(dataset).parameters)
     manager.dispatch(request)
