@@ -148,9 +148,9 @@ class Manager(Handler[State]):
         if "job.requested" in lost:
             for rerun in state.reruns:
                 yield self._outgoing(commands.rerun_request(state, rerun))
-        if state.status.terminal:
-            return
-        for index, step in enumerate(state.steps):
+        # Actions that nobody waits for outlive their execution; its steps do not.
+        first = len(state.steps) if state.status.terminal else 0
+        for index, step in enumerate((*state.steps[first:], *state.hooks), first):
             if step.current and step.take_id is None:
                 order = self._outgoing(request_for(state, index, now))
                 if lost & {order.topic, *_ANSWERS}:
@@ -210,7 +210,8 @@ class Manager(Handler[State]):
         if isinstance(found, DefinitionState) and not found.deleted:
             return self._accept(parked, request.with_definition(wanted, found), lookups, now)
         if now >= parked.until:
-            message = f'unknown dataset "{wanted.definition_id}" in tenant {wanted.tenant}'
+            kind = request.definition_kind(wanted)
+            message = f'unknown {kind} "{wanted.definition_id}" in tenant {wanted.tenant}'
             return self._reject(parked, wanted, (FieldError("definition_id", message),), now)
         return _kept(parked)
 

@@ -2,19 +2,22 @@
 
 from datetime import datetime, timedelta
 
-from services.contracts import events, ids
-from services.contracts.commands import File, JobRequested, StepOutcome, StepReport
+from services.contracts import events
+from services.contracts.commands import File, JobRequested, Json, StepOutcome, StepReport
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
+from services.contracts.flow import QUEUE_TIMEOUT_S, Retry, flow_of
 from services.contracts.status import Status, StepStatus
+from services.executor.core import ending, flow, hooks
 from services.executor.core.execution import Execution, Step
-from services.executor.core.retry import LONGEST_S, LONGEST_UNCOUNTED_S, UNCOUNTED, retry_at
+from services.executor.core.retry import LONGEST_UNCOUNTED_S, UNCOUNTED, again, next_at, retry_at
 from services.executor.core.story import Story
+from services.executor.core.visit import Held
 
 LEASE = timedelta(seconds=20)
-QUEUE_TIMEOUT = timedelta(hours=24)
 WORKER_FIRST = timedelta(seconds=30)
 WORKER_LOST = "worker_lost"
+USUAL = Retry()
 
 # A slot's execution has no pending phase: when it fires, it runs (S0 0.5).
 _NO_PENDING_PHASE = frozenset({"scheduled", "backfill"})
@@ -33,9 +36,21 @@ def accept(
     """
     story = Story(request.execution_id, request.tenant, request.execution_id, now)
     story.tell(events.ExecutionAccepted, request=request, request_hash=request_hash, plan=plan)
-    if plan and story.execution.steps[0].retry_at is None:
-        _proceed(story, _taken_over(story, original))
+    if plan and not request.hold and story.execution.steps[0].retry_at is None:
+        begin(story, original)
     return story
+
+
+def begin(story: Story, original: Execution | None = None) -> None:
+    """The first step, or the first one for which the original has no result."""
+    if story.execution.agenda:
+        _no_longer_pending(story)
+        flow.take_over(story, original)
+        if not story.execution.agenda:
+            ending.completed(story)
+        flow.go_on(story)
+    else:
+        _proceed(story, _taken_over(story, original))
 
 
 def reject(request: JobRequested, request_hash: str, errors: tuple[FieldError, ...], now: datetime) -> Story:
@@ -54,13 +69,13 @@ def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
     if index is None:
         return None
     story = Story.on(state, said.take_id, now)
-    if state.steps[index].take_id is None:
+    if state.unit(index).take_id is None:
         _own(story, index, said.take_id, said.worker)
-    if story.execution.steps[index].take_id != said.take_id:
+    if story.execution.unit(index).take_id != said.take_id:
         return None
     story.lease(index, now + timedelta(seconds=min(said.lease_s, LEASE.total_seconds())))
-    step = story.execution.steps[index]
-    if said.kind == "part" and (said.files, said.rows) > step.progress:
+    step = story.execution.unit(index)
+    if said.kind == "part" and step.hook is None and (said.files, said.rows) > step.progress:
         story.tell(
             events.StepProgressed,
             step=step.plan.name,
@@ -76,23 +91,16 @@ def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
 def outcome(state: Execution, said: StepOutcome, now: datetime) -> Story | None:
     """How a take ended. None: the attempt is not current, or another take owns it."""
     index = state.current_step(said.attempt_id)
-    if index is None or state.steps[index].take_id not in (None, said.take_id):
+    if index is None or state.unit(index).take_id not in (None, said.take_id):
         return None
     story = Story.on(state, said.take_id, now)
-    if state.steps[index].take_id is None:
+    if state.unit(index).take_id is None:
         _own(story, index, said.take_id, said.worker)
-    step = story.execution.steps[index]
-    reason, message = said.reason or said.outcome, said.message or "the worker gave no message"
-    match said.outcome:
-        case "done":
-            _complete(story, index, said.output, said.files)
-        case "retry" if reason in UNCOUNTED:
-            _wait_for_what_is_away(story, step, reason, message)
-        case "retry" if step.counted + 1 < step.plan.max_attempts:
-            at = retry_at(said.attempt_id, step.counted + 1, LONGEST_S, now)
-            _schedule_retry(story, step, reason, message, at)
-        case _:
-            _fail(story, step, reason, message)
+    if said.outcome == "done":
+        _complete(story, index, said.output, said.files)
+    else:
+        reason, message = said.reason or said.outcome, said.message or "the worker gave no message"
+        _ended_badly(story, index, said.outcome == "retry", reason, message, said.output)
     return story
 
 
@@ -101,7 +109,7 @@ def disown(state: Execution, index: int, said: StepReport, now: datetime) -> Sto
 
     Whoever ended the step itself has stopped; what it said before only comes late.
     """
-    story, step = Story.on(state, said.take_id, now), state.steps[index]
+    story, step = Story.on(state, said.take_id, now), state.unit(index)
     if step.take_id == said.take_id and step.status is not StepStatus.CANCELLED:
         return story
     current = state.current_step(said.attempt_id) is not None
@@ -116,17 +124,26 @@ def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
     A lease gets a full term from `caught_up_at` on: silence that we slept through is no silence.
     """
     story = Story.on(state, f"timer-{state.execution_id[:16]}-{state.sequence}", now)
-    for index, step in enumerate(state.steps):
-        if step.retry_at is not None and step.retry_at <= now:
+    if state.ends_at is not None and state.ends_at <= now:
+        ending.time_out(story)
+        return story
+    units = (*state.steps, *state.hooks) if state.hooks else state.steps
+    for index, step in enumerate(units):
+        if step.retry_at is not None and step.retry_at <= now and not state.paused:
             _begin(story, index)
-        elif (timeout_at := _timeout_at(step)) is not None and timeout_at <= now:
+            break
+        if (timeout_at := _timeout_at(step)) is not None and timeout_at <= now:
             _time_out(story, index)
             break
-        elif step.lease_until is not None and step.lease_until <= now:
+        if step.lease_until is not None and step.lease_until <= now:
             if caught_up_at + LEASE > now:
                 story.lease(index, caught_up_at + LEASE)
             else:
                 _lost(story, index)
+                break
+        if (until := _visit_until(step, paused=state.paused)) is not None and until <= now:
+            flow.due(story)
+            break
     return story
 
 
@@ -135,9 +152,7 @@ def fail(state: Execution, reason: str, message: str, dead_letter: str, now: dat
     if state.status.terminal:
         return None
     story = Story.on(state, dead_letter, now)
-    if any(step.current for step in state.steps):
-        story.revoke("ended")
-    story.tell(events.ExecutionFailed, reason=reason, message=message, step=None, dead_letter=dead_letter)
+    ending.poisoned(story, reason, message, dead_letter)
     return story
 
 
@@ -145,12 +160,23 @@ def next_instant(state: Execution) -> datetime | None:
     """When the execution's timer is due."""
     if state.status.terminal:
         return None
-    instants = [at for step in state.steps for at in _instants(step) if at is not None]
+    units = (*state.steps, *state.hooks) if state.hooks else state.steps
+    instants = [at for step in units for at in _instants(step, paused=state.paused) if at is not None]
+    if state.ends_at is not None:
+        instants.append(state.ends_at)
     return min(instants, default=None)
 
 
-def _instants(step: Step) -> tuple[datetime | None, ...]:
-    return step.retry_at, step.lease_until, _timeout_at(step)
+def _instants(step: Step, *, paused: bool) -> tuple[datetime | None, ...]:
+    """While the execution is paused nothing begins, so these instants are looked at again when it goes on."""
+    asked = None if paused else step.retry_at
+    return asked, step.lease_until, _timeout_at(step), _visit_until(step, paused=paused)
+
+
+def _visit_until(step: Step, *, paused: bool) -> datetime | None:
+    """An approval expires in a pause too."""
+    visit = step.visit
+    return None if visit is None or (paused and visit.phase != "approval") else visit.until
 
 
 def _timeout_at(step: Step) -> datetime | None:
@@ -160,58 +186,93 @@ def _timeout_at(step: Step) -> datetime | None:
     if step.running_since is not None:
         # The worker, which stops the work, has the first word.
         return step.running_since + timedelta(seconds=step.plan.timeout_s) + WORKER_FIRST
-    return step.asked_at + QUEUE_TIMEOUT if step.asked_at is not None else None
+    return step.asked_at + timedelta(seconds=_queue_timeout_s(step)) if step.asked_at is not None else None
+
+
+def _queue_timeout_s(step: Step) -> int:
+    led = flow_of(step.plan.flow)
+    return led.queue_timeout_s if led else QUEUE_TIMEOUT_S
 
 
 def _time_out(story: Story, index: int) -> None:
-    step = story.execution.steps[index]
+    step = story.execution.unit(index)
     story.revoke("timeout", story.execution.attempt_id(index))
     if step.running_since is not None:
         message = f"the step ran longer than its timeout of {step.plan.timeout_s} s"
-        _fail(story, step, "timeout", message)
+        _ended_badly(story, index, False, "timeout", message)
     else:
-        message = f"no worker took the step within {QUEUE_TIMEOUT.total_seconds() / 3600:.0f} h"
-        _fail(story, step, "queue_timeout", message)
+        wait_s = _queue_timeout_s(step)
+        limit = f"{wait_s / 3600:.0f} h" if step.plan.flow is None else f"its queue timeout of {wait_s} s"
+        _fail(story, index, "queue_timeout", f"no worker took the step within {limit}")
 
 
 def _own(story: Story, index: int, take_id: str, worker: str) -> None:
-    step = story.execution.steps[index]
+    step = story.execution.unit(index)
+    if step.hook is not None:
+        hooks.own(story, index, take_id, worker)
+        return
     if story.execution.status is Status.PENDING:
         story.tell(events.ExecutionStarted)
     story.tell(events.StepRunning, step=step.plan.name, attempt=step.asked, take_id=take_id, worker=worker)
 
 
-def _complete(story: Story, index: int, output: object, files: tuple[File, ...]) -> None:
-    step = story.execution.steps[index]
-    _result(story, step.plan.name, step.asked, output, files)
-    _proceed(story, index + 1)
+def _complete(story: Story, index: int, output: Json, files: tuple[File, ...]) -> None:
+    step = story.execution.unit(index)
+    if step.hook is not None:
+        flow.hook_completed(story, index, output)
+    elif step.visit is not None:
+        if fault := flow.fault_of(story, index, output, files):
+            _ended_badly(story, index, False, *fault)
+        else:
+            flow.worked(story, index, Held(done=True, output=output, files=files))
+    else:
+        _result(story, step.plan.name, step.asked, output, files)
+        _proceed(story, index + 1)
 
 
 def _proceed(story: Story, index: int) -> None:
     """The next step, or the end."""
     if index < len(story.execution.steps):
-        _begin(story, index)
+        if not story.execution.paused:
+            _begin(story, index)
         return
-    published = [file for step in story.execution.steps for file in step.files]
-    story.tell(
-        events.ExecutionCompleted,
-        files=len(published),
-        rows=sum(file.rows for file in published),
-        bytes=sum(file.bytes for file in published),
-    )
+    ending.completed(story)
 
 
-def _result(story: Story, step: str, attempt: int, output: object, files: tuple[File, ...]) -> None:
+def _result(story: Story, step: str, attempt: int, output: Json, files: tuple[File, ...]) -> None:
     story.tell(events.StepCompleted, step=step, attempt=attempt, output=output)
     for file in files:
         story.tell(events.FilePublished, step=step, file=file)
 
 
 def _begin(story: Story, index: int) -> None:
+    """Ask for the unit, again or for the first time; a pipeline's first step is led there."""
+    _no_longer_pending(story)
+    step = story.execution.unit(index)
+    if step.plan.flow is not None and step.visit is None:
+        story.change(index, retry_at=None)
+        flow.go_on(story)
+    else:
+        story.ask(index)
+
+
+def _no_longer_pending(story: Story) -> None:
     request = story.execution.request
     if story.execution.status is Status.PENDING and request and request.origin in _NO_PENDING_PHASE:
         story.tell(events.ExecutionStarted)
-    story.ask(index)
+
+
+def go_on(story: Story) -> None:
+    """After a pause: the step that was not begun. Retries and waits whose instant has passed are due."""
+    state = story.execution
+    if state.agenda:
+        flow.go_on(story)
+        return
+    for index, step in enumerate(state.steps):
+        if not step.ended:
+            if not step.current and step.retry_at is None:
+                _begin(story, index)
+            return
 
 
 def _taken_over(story: Story, original: Execution | None) -> int:
@@ -227,7 +288,30 @@ def _taken_over(story: Story, original: Execution | None) -> int:
     return taken
 
 
-def _schedule_retry(story: Story, step: Step, reason: str, message: str, at: datetime) -> None:
+def _ended_badly(
+    story: Story, index: int, proposed: bool, reason: str, message: str, output: Json = None
+) -> None:
+    """Once more, if the step's policy lets it, or the end; `proposed`: its worker would try again."""
+    step = story.execution.unit(index)
+    led = flow_of(step.plan.flow)
+    policy = led.retry if led else USUAL
+    if not again(policy, reason, proposed=proposed) or story.execution.status.terminal:
+        _fail(story, index, reason, message)
+    elif reason in UNCOUNTED and proposed:
+        _wait_for_what_is_away(story, index, reason, message)
+    elif step.counted + 1 < step.plan.max_attempts:
+        attempt_id = story.execution.attempt_id(index)
+        at = next_at(policy, attempt_id, step.counted + 1, story.now, output)
+        _schedule_retry(story, index, reason, message, at)
+    else:
+        _fail(story, index, reason, message)
+
+
+def _schedule_retry(story: Story, index: int, reason: str, message: str, at: datetime) -> None:
+    step = story.execution.unit(index)
+    if step.hook is not None:
+        hooks.again(story, index, reason, message, at)
+        return
     story.tell(
         events.StepRetryScheduled,
         step=step.plan.name,
@@ -238,29 +322,41 @@ def _schedule_retry(story: Story, step: Step, reason: str, message: str, at: dat
     )
 
 
-def _wait_for_what_is_away(story: Story, step: Step, reason: str, message: str) -> None:
+def _wait_for_what_is_away(story: Story, index: int, reason: str, message: str) -> None:
     """No attempt is counted, but the step's time is."""
+    step = story.execution.unit(index)
     assert step.asked_since is not None, "an attempt that ends was asked for"
     if story.now - step.asked_since >= timedelta(seconds=step.plan.timeout_s):
-        _fail(story, step, reason, f"{message}; given up after the step's timeout of {step.plan.timeout_s} s")
+        given_up = f"{message}; given up after the step's timeout of {step.plan.timeout_s} s"
+        _fail(story, index, reason, given_up)
         return
-    id = ids.attempt_id(story.execution_id, step.plan.name, step.asked)
-    at = retry_at(id, step.asked - step.counted, LONGEST_UNCOUNTED_S, story.now)
-    _schedule_retry(story, step, reason, message, at)
+    attempt_id = story.execution.attempt_id(index)
+    before = step.visit.first - 1 if step.visit else 0
+    at = retry_at(attempt_id, step.asked - before - step.counted, LONGEST_UNCOUNTED_S, story.now)
+    _schedule_retry(story, index, reason, message, at)
 
 
-def _fail(story: Story, step: Step, reason: str, message: str) -> None:
-    story.tell(events.StepFailed, step=step.plan.name, attempt=step.asked, reason=reason, message=message)
-    story.tell(events.ExecutionFailed, reason=reason, message=message, step=step.plan.name, dead_letter=None)
+def _fail(story: Story, index: int, reason: str, message: str) -> None:
+    step = story.execution.unit(index)
+    if step.hook is not None:
+        flow.hook_failed(story, index, reason, message)
+    elif step.visit is not None:
+        flow.worked(story, index, Held(done=False, reason=reason, message=message))
+    else:
+        story.tell(events.StepFailed, step=step.plan.name, attempt=step.asked, reason=reason, message=message)
+        ending.failed(story, step.plan.name, reason, message)
 
 
 def _lost(story: Story, index: int) -> None:
     """The worker fell silent: a counted attempt, tried again at once."""
-    step = story.execution.steps[index]
+    step = story.execution.unit(index)
     story.revoke("lease_lost", story.execution.attempt_id(index))
     message = f"worker {step.worker} sent no heartbeat for {LEASE.total_seconds():.0f} s"
-    if step.counted + 1 >= step.plan.max_attempts:
-        _fail(story, step, WORKER_LOST, message)
+    led = flow_of(step.plan.flow)
+    repeated = again(led.retry if led else USUAL, WORKER_LOST, proposed=True)
+    if not repeated or step.counted + 1 >= step.plan.max_attempts:
+        _fail(story, index, WORKER_LOST, message)
         return
-    _schedule_retry(story, step, WORKER_LOST, message, story.now)
-    story.ask(index)
+    _schedule_retry(story, index, WORKER_LOST, message, story.now)
+    if not story.execution.paused:
+        story.ask(index)

@@ -1,6 +1,6 @@
 """What an execution is: the fold of its events. No rules, no I/O."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import reduce
 from typing import assert_never
 
@@ -8,10 +8,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.contracts import events, ids
-from services.contracts.commands import File, JobRequested, Json
+from services.contracts.commands import Definition, File, JobRequested, Json
 from services.contracts.events import Event, PlannedStep
 from services.contracts.status import Status, StepStatus
 from services.executor.core.retry import UNCOUNTED
+from services.executor.core.visit import ENDED, Approval, Failure, Hook, Visit, Waiting
 
 COMMANDS_MAX = 1000
 """Commands that an execution remembers; beyond, each one is refused."""
@@ -25,6 +26,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     `retry_at` is when the next attempt is asked for: after a failure, or the first one of a later run.
     `lease_until` and what begins with `asked` belong to the work, not to the history: no event tells of them.
     `progress` is files and rows of the current take, so that a part told twice is one event.
+    `visit` is set once a flow leads the step, `hook` makes it an action beside one.
     """
 
     plan: PlannedStep
@@ -42,20 +44,32 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     progress: tuple[int, int] = (0, 0)
     files: tuple[File, ...] = ()
     output: Json = None
+    visit: Visit | None = None
+    hook: Hook | None = None
 
     @property
     def current(self) -> bool:
         """Whether an attempt is out and has not ended."""
         return self.asked > self.closed
 
+    @property
+    def ended(self) -> bool:
+        """Whether its end has been told; a step that is come to again has not ended again."""
+        return self.status.terminal and (self.visit is None or self.visit.phase in ENDED)
 
-class Rerun(Struct, frozen=True, kw_only=True, gc=False):
-    """What was asked for when this execution was asked for again; `at` is the instant of the event."""
+
+class Rerun(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What was asked for when this execution was asked for again; `at` is the instant of the event.
+
+    `definition` is the one to run with, if another than the request's own.
+    """
 
     rerun_id: str
     requested_by: str
     reuse_results: bool
     at: datetime
+    owner: str | None = None
+    definition: Definition | None = None
 
 
 class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -63,6 +77,10 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
     `commands` are the ids of the commands it has answered. `reruns` belong to the work: should the log of
     requests be lost, they are asked for again.
+
+    Of a pipeline: `agenda` are the steps to come, the first one being led now; `hooks` the actions that
+    are out or ended lately, as steps; `runs` how many steps have ended. `waiting` is what it was last said
+    to wait for; `ends_at` the instant of its timeout; `authors` who else has a hand in its values.
     """
 
     execution_id: str
@@ -75,6 +93,24 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     chain: bytes = b""
     commands: tuple[str, ...] = ()
     reruns: tuple[Rerun, ...] = ()
+    agenda: tuple[str, ...] = ()
+    hooks: tuple[Step, ...] = ()
+    error: Failure | None = None
+    runs: int = 0
+    paused: bool = False
+    waiting: Waiting | None = None
+    ends_at: datetime | None = None
+    authors: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for the command `start`."""
+        return self.status is Status.PENDING and self.request is not None and self.request.hold
+
+    def unit(self, index: int) -> Step:
+        """A step, or behind the steps an action beside one: both are asked for and answered alike."""
+        count = len(self.steps)
+        return self.steps[index] if index < count else self.hooks[index - count]
 
     def index_of(self, name: str) -> int:
         """The place of the step with this name."""
@@ -84,29 +120,33 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
         raise KeyError(name)
 
     def current_step(self, attempt_id: str) -> int | None:
-        """The step whose current attempt has this id; none once the execution has ended."""
-        if self.status.terminal:
-            return None
-        for index, step in enumerate(self.steps):
-            if step.current and self.attempt_id(index) == attempt_id:
+        """The unit whose current attempt has this id; once the execution has ended, only an action's."""
+        if not self.status.terminal:
+            for index, step in enumerate(self.steps):
+                if step.current and self.attempt_id(index) == attempt_id:
+                    return index
+        for index, hook in enumerate(self.hooks, len(self.steps)):
+            if hook.current and self.attempt_id(index) == attempt_id:
                 return index
         return None
 
     def attempt_id(self, index: int) -> str:
-        """The id of the latest attempt of a step."""
-        step = self.steps[index]
+        """The id of the latest attempt of a unit."""
+        step = self.unit(index)
         return ids.attempt_id(self.execution_id, step.plan.name, step.asked)
 
     def step_of(self, attempt_id: str) -> int | None:
-        """The step that this id names an attempt of, among all attempts that were asked for."""
-        for index, step in enumerate(self.steps):
+        """The unit that this id names an attempt of, among all attempts that were asked for."""
+        for index, step in enumerate((*self.steps, *self.hooks)):
             for attempt in range(step.asked, 0, -1):
                 if ids.attempt_id(self.execution_id, step.plan.name, attempt) == attempt_id:
                     return index
         return None
 
     def with_step(self, index: int, step: Step) -> "Execution":
-        """The same with one step changed."""
+        """The same with one unit changed."""
+        if (place := index - len(self.steps)) >= 0:
+            return replace(self, hooks=(*self.hooks[:place], step, *self.hooks[place + 1 :]))
         return replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
 
 
@@ -122,8 +162,10 @@ StepEvent = (
     | events.FilePublished
 )
 
+_STEP_ENDS = (events.StepCompleted, events.StepFailed, events.StepSkipped)
 
-def evolve(state: Execution | None, event: Event) -> Execution:  # noqa: PLR0911 one return an event
+
+def evolve(state: Execution | None, event: Event) -> Execution:  # noqa: PLR0911, PLR0912 one return an event
     """The state after one more event. Total: every event of a legal history has its place."""
     if isinstance(event, events.ExecutionAccepted | events.ExecutionRejected):
         return _born(event)
@@ -131,7 +173,7 @@ def evolve(state: Execution | None, event: Event) -> Execution:  # noqa: PLR0911
     at = event.sequence
     match event:
         case events.ExecutionStarted():
-            return replace(state, sequence=at, status=Status.RUNNING)
+            return _started(state, event)
         case events.ExecutionCompleted():
             return replace(state, sequence=at, status=Status.COMPLETED)
         case events.ExecutionFailed():
@@ -140,23 +182,26 @@ def evolve(state: Execution | None, event: Event) -> Execution:  # noqa: PLR0911
             return replace(state, sequence=at, status=Status.CANCELLED, commands=_answered(state, event))
         case events.ExecutionRerun() | events.CommandRefused():
             return replace(state, sequence=at, commands=_answered(state, event))
-        case events.ExecutionWaiting():
-            return replace(state, sequence=at, status=Status.WAITING)
-        case events.ExecutionResumed():
-            return replace(state, sequence=at, status=Status.RUNNING)
-        case (
-            events.ExecutionAmended()
-            | events.ApprovalDecided()
-            | events.ApprovalRemarked()
-            | events.HookCompleted()
-            | events.HookFailed()
-        ):
+        case events.ExecutionWaiting() | events.ExecutionResumed():
+            return _waited(state, event)
+        case events.ExecutionAmended():
+            return _amended(state, event)
+        case events.ApprovalDecided():
+            return _decided(state, event)
+        case events.ApprovalRemarked():
+            return replace(state, sequence=at, commands=_answered(state, event))
+        case events.HookCompleted() | events.HookFailed():
             return replace(state, sequence=at)
         case _:
             index = state.index_of(event.step)
             step = _step_evolved(state.steps[index], event)
             steps = (*state.steps[:index], step, *state.steps[index + 1 :])
-            return replace(state, sequence=at, steps=steps)
+            if not isinstance(event, _STEP_ENDS):
+                return replace(state, sequence=at, steps=steps)
+            error = state.error
+            if isinstance(event, events.StepFailed):
+                error = Failure(step=event.step, reason=event.reason, message=event.message)
+            return replace(state, sequence=at, steps=steps, runs=state.runs + 1, error=error)
 
 
 def fold(history: list[Event]) -> Execution | None:
@@ -175,18 +220,92 @@ def _born(event: events.ExecutionAccepted | events.ExecutionRejected) -> Executi
     )
     if isinstance(event, events.ExecutionRejected):
         return born
-    return replace(born, status=Status.PENDING, request=event.request, steps=_planned(event))
+    led = event.plan[:1] if event.plan and event.plan[0].flow is not None else ()
+    return replace(
+        born,
+        status=Status.PENDING,
+        request=event.request,
+        steps=_planned(event),
+        agenda=tuple(plan.name for plan in led),
+        ends_at=None if event.request.hold else _ends_at(event.request, event.occurred_at),
+    )
+
+
+def _ends_at(request: JobRequested, at: datetime) -> datetime | None:
+    """The time of an execution runs from when it may begin."""
+    if request.timeout_s is None:
+        return None
+    return max(at, request.run_at or at) + timedelta(seconds=request.timeout_s)
 
 
 def _planned(event: events.ExecutionAccepted) -> tuple[Step, ...]:
     """The steps as they begin; the first one of a later run waits for its instant, as for a retry."""
-    run_at = event.request.run_at
+    run_at = None if event.request.hold else event.request.run_at
     later = run_at if run_at is not None and run_at > event.occurred_at else None
     return tuple(Step(plan=plan, retry_at=None if index else later) for index, plan in enumerate(event.plan))
 
 
+def _started(state: Execution, event: events.ExecutionStarted) -> Execution:
+    started = replace(state, sequence=event.sequence, status=Status.RUNNING)
+    if not state.held or state.request is None:
+        return started
+    ends_at = _ends_at(state.request, event.occurred_at)
+    return replace(started, commands=_answered(state, event), ends_at=ends_at)
+
+
+def _waited(state: Execution, event: events.ExecutionWaiting | events.ExecutionResumed) -> Execution:
+    """Pauses begin and end by commands, and a pause before a step ends by one; the others by what comes."""
+    waiting = (
+        Waiting(reason=event.reason, step=event.step) if isinstance(event, events.ExecutionWaiting) else None
+    )
+    asked_for = event.reason == "paused" or (event.reason == "pause_before" and waiting is None)
+    return replace(
+        state,
+        sequence=event.sequence,
+        status=Status.WAITING if waiting else Status.RUNNING,
+        paused=waiting is not None if event.reason == "paused" else state.paused,
+        waiting=waiting,
+        commands=_answered(state, event) if asked_for else state.commands,
+    )
+
+
+def _amended(state: Execution, event: events.ExecutionAmended) -> Execution:
+    """Steps that have begun stay as they are; what was said for the old values counts no more."""
+    assert state.request is not None, "only what was accepted is amended"
+    steps = tuple(
+        replace(step, plan=plan)
+        if step.visit is None and not step.asked
+        else replace(step, visit=replace(step.visit, approvals=()) if step.visit else None)
+        for step, plan in zip(state.steps, event.plan, strict=True)
+    )
+    return replace(
+        state,
+        sequence=event.sequence,
+        request=replace(state.request, parameters=event.parameters),
+        steps=steps,
+        commands=_answered(state, event),
+        authors=(*state.authors, event.requested_by),
+    )
+
+
+def _decided(state: Execution, event: events.ApprovalDecided) -> Execution:
+    index = state.index_of(event.step)
+    step = state.steps[index]
+    visit = step.visit or Visit()
+    if event.decision == "approved":
+        assert event.decided_by is not None, "somebody approves"
+        word = Approval(by=event.decided_by, owner=event.owner, form=event.form)
+        visit = replace(visit, approvals=(*visit.approvals, word))
+    if event.decision != "approved" or event.approvals >= event.quorum:
+        visit = replace(visit, decision=event.decision)
+    commands = state.commands if event.decision == "expired" else _answered(state, event)
+    decided = state.with_step(index, replace(step, visit=visit))
+    return replace(decided, sequence=event.sequence, commands=commands)
+
+
 def _answered(state: Execution, event: Event) -> tuple[str, ...]:
-    if len(state.commands) >= COMMANDS_MAX:
+    # Beyond the limit only a cancellation comes here, which is the last word.
+    if len(state.commands) >= COMMANDS_MAX and not isinstance(event, events.ExecutionCancelled):
         return state.commands
     return (*state.commands, event.causation_id)
 
@@ -220,21 +339,24 @@ def _step_evolved(step: Step, event: StepEvent) -> Step:
             return replace(
                 step,
                 status=StepStatus.COMPLETED,
+                asked=max(step.asked, event.attempt),
                 closed=event.attempt,
                 lease_until=None,
                 retry_at=None,
                 output=event.output,
             )
         case events.StepFailed():
-            return replace(
-                step, status=StepStatus.FAILED, closed=event.attempt, lease_until=None, retry_at=None
-            )
+            return _closed(step, StepStatus.FAILED, event.attempt)
         case events.StepWaiting():
-            return replace(step, status=StepStatus.RUNNING, asked=event.attempt)
+            visit = replace(step.visit or Visit(), until=event.until, content_hash=event.content_hash)
+            return replace(step, status=StepStatus.RUNNING, visit=visit)
         case events.StepCancelled() | events.StepSkipped():
-            return replace(
-                step, status=StepStatus.CANCELLED, closed=event.attempt, lease_until=None, retry_at=None
-            )
+            return _closed(step, StepStatus.CANCELLED, event.attempt)
         case events.FilePublished():
             return replace(step, files=(*step.files, event.file))
     assert_never(event)
+
+
+def _closed(step: Step, status: StepStatus, attempt: int) -> Step:
+    asked = max(step.asked, attempt)
+    return replace(step, status=status, asked=asked, closed=attempt, lease_until=None, retry_at=None)

@@ -25,7 +25,7 @@ from services.jobs.refused import Refused
 
 TOO_OLD = timedelta(days=30)
 TOO_FAR = timedelta(days=1)
-DEFINITION_KIND = "dataset"
+DEFINITION_KINDS = frozenset({"dataset", "pipeline"})
 
 # Who sends a request and when does not make it another request.
 _NOT_HASHED = frozenset({"origin", "requested_at", "planned_at"})
@@ -75,8 +75,8 @@ def check_command(command: ExecutionCommand) -> None:
 
 def check_definition(definition: DefinitionState) -> None:
     """Likewise for a definition. Raises NameRefused."""
-    if definition.kind != DEFINITION_KIND:
-        raise NameRefused(f"kind: expected {DEFINITION_KIND}")
+    if definition.kind not in DEFINITION_KINDS:
+        raise NameRefused(f"kind: expected one of {', '.join(sorted(DEFINITION_KINDS))}")
     _check("tenant", definition.tenant, names.TENANT)
     _check("id", definition.id, names.DEFINITION_ID)
 
@@ -125,7 +125,12 @@ def named_definition(request: JobRequested) -> str | None:
     """The key of the definition that the request names but does not carry."""
     if request.definition is not None or request.definition_id is None:
         return None
-    return definition_key(DEFINITION_KIND, request.tenant, request.definition_id)
+    return definition_key(definition_kind(request), request.tenant, request.definition_id)
+
+
+def definition_kind(request: JobRequested) -> str:
+    """What the job type's definitions are: a pipeline runs one, everything else reads a dataset."""
+    return "pipeline" if request.job_type == "pipeline" else "dataset"
 
 
 def with_definition(request: JobRequested, found: DefinitionState) -> JobRequested:
@@ -154,6 +159,8 @@ def original(request: JobRequested) -> str | None:
 def _reuse_errors(request: JobRequested) -> Iterator[FieldError]:
     if request.reuse_results and request.rerun_of is None:
         yield FieldError("rerun_of", "expected an execution whose results are reused, found nothing")
+    if request.reuse_results and request.hold:
+        yield FieldError("hold", "expected none where results are reused: they would be taken over at once")
     if request.reuse_results and request.run_at is not None:
         yield FieldError("run_at", "expected none where results are reused: they would be taken over at once")
 

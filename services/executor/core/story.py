@@ -10,6 +10,8 @@ from services.contracts import ids
 from services.contracts.commands import JobRequested, StepControl, StepRequested
 from services.contracts.events import Event
 from services.executor.core.execution import Execution, Rerun, evolve
+from services.executor.core.filling import filled
+from services.executor.core.visit import Visit
 
 
 @dataclass(slots=True)
@@ -58,8 +60,8 @@ class Story:
         self.events.append(event)
 
     def ask(self, index: int) -> None:
-        """Ask for the next attempt of a step."""
-        step = self.execution.steps[index]
+        """Ask for the next attempt of a unit. Raises Unfilled when its parameters cannot be filled."""
+        step = self.execution.unit(index)
         asked = replace(
             step,
             asked=step.asked + 1,
@@ -73,8 +75,17 @@ class Story:
 
     def lease(self, index: int, until: datetime) -> None:
         """Give the current take of a step its time; no event, the history does not care."""
-        step = replace(self.execution.steps[index], lease_until=until)
-        self.state = self.execution.with_step(index, step)
+        self.change(index, lease_until=until)
+
+    def change(self, index: int, **fields: Any) -> None:
+        """Change what belongs to the work on a unit and not to the history."""
+        self.state = self.execution.with_step(index, replace(self.execution.unit(index), **fields))
+
+    def visit(self, index: int, **fields: Any) -> None:
+        """Change how far the execution has come with a step."""
+        visit = self.execution.steps[index].visit
+        assert visit is not None, "a flow leads the step"
+        self.change(index, visit=replace(visit, **fields))
 
     def revoke(self, reason: str, attempt_id: str | None = None, take_id: str | None = None) -> None:
         """Tell every worker to stop the take, without one the attempt, without either the execution."""
@@ -102,7 +113,8 @@ class Story:
 
 def request_for(state: Execution, index: int, now: datetime) -> StepRequested:
     """The work order for the current attempt of a step; the same one however often it is made."""
-    step = state.steps[index]
+    step = state.unit(index)
+    led = step.hook or step.visit
     return StepRequested(
         attempt_id=state.attempt_id(index),
         execution_id=state.execution_id,
@@ -110,7 +122,8 @@ def request_for(state: Execution, index: int, now: datetime) -> StepRequested:
         step=step.plan.name,
         kind=step.plan.kind,
         attempt=step.asked,
-        parameters=step.plan.parameters,
+        parameters=step.plan.parameters if step.plan.flow is None else filled(state, index),
         timeout_s=step.plan.timeout_s,
         requested_at=now,
+        visit=led.number if isinstance(led, Visit) else led.visit if led else 1,
     )

@@ -138,7 +138,7 @@ def test_an_unknown_command_is_refused_by_name(desk: Desk) -> None:
     assert (refused.command, refused.reason, refused.message) == (
         "explode",
         "unknown_command",
-        "expected cancel or rerun",
+        "expected one of amend, approve, cancel, pause, reject, remark, rerun, resume, start",
     )
 
 
