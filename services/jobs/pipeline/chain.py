@@ -7,6 +7,7 @@ success must not come round again: that would never end. A loop needs a conditio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from services.jobs.fields import Faults, listed, shown
 
@@ -167,10 +168,11 @@ def _earlier(by_name: Mapping[str, Node], edges: Mapping[str, list[str]]) -> dic
     for node in by_name.values():
         for group in (node.next, node.gotos):
             known = [edge.to for edge in group if edge.to in by_name]
-            for index, name in enumerate(known[1:], 1):
-                for former in known[:index]:
-                    after[former].add(name)
-                    after[name].update(edges[former])
+            led_to: set[str] = set()
+            for former, name in pairwise(known):
+                led_to.update(edges[former])
+                after[former].add(name)
+                after[name].update(led_to)
     reached = {name: {*_walked_from(after[name], after)} for name in by_name}
     return {name: frozenset(x for x in by_name if name in reached[x]) for name in by_name}
 

@@ -3,18 +3,20 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from services.contracts.flow import Action, Flow, Retry
 from services.jobs.fields import Faults, Fields, shown
 from services.jobs.pipeline import chain, drafts, form, hooks, load, policies, references, services
-from services.jobs.pipeline.chain import Chain
 from services.jobs.pipeline.drafts import Draft
 from services.jobs.pipeline.hooks import Hook
 from services.jobs.pipeline.kinds import KINDS
-from services.jobs.pipeline.load import Loaded
 from services.jobs.pipeline.references import Calling
-from services.jobs.pipeline.shape import Pipeline, Step
+from services.jobs.pipeline.shape import Limit, Pipeline, Step
 from services.jobs.pipeline.values import FormField
 from services.jobs.pipeline.work import Work
+
+PLAN_BYTES_MAX = 256 * 1024
 
 
 def parse(body: Any) -> Pipeline:
@@ -27,16 +29,19 @@ def parse(body: Any) -> Pipeline:
     known = services.read(loaded.services, faults)
     read = drafts.read(loaded, known, faults)
     shape = chain.of([draft.node for draft in read], faults)
-    declared = form.read(loaded.top)
     calling = {draft.name: drafts.calls_of(draft, read, known, faults) for draft in read}
-    paths = references.paths_read(read, calling)
-    fields = declared if loaded.top.get("form") is not None else references.derived(paths)
-    pipeline = _pipeline(loaded, read, shape, calling, fields)
+    steps = _steps(loaded.top, read, calling)
+    _refuse_size(steps.values(), faults)
+    declared = form.read(loaded.top)
+    given = loaded.top.get("form") is not None
+    limits = policies.limits(loaded.top)
+    fields = declared if given else references.derived(references.paths_read(read, calling, limits))
     values = frozenset(field.name for field in fields)
+    pipeline = _pipeline(loaded.top, read, tuple(steps[name] for name in shape.order), limits, fields)
     errors = [
         *references.unknown_in_steps(read, calling, shape, values),
-        *references.idle_actions(known, calling, read, values, declared),
-        *references.limit_faults(pipeline.limits, values),
+        *references.idle_actions(known, calling, read, values, given=given),
+        *references.limit_faults(limits, values),
     ]
     for error in dict.fromkeys(errors):  # an action that several hooks call is written once
         faults.add(error.pointer, error.message)
@@ -45,27 +50,39 @@ def parse(body: Any) -> Pipeline:
 
 
 def _pipeline(
-    loaded: Loaded,
+    top: Fields,
     read: Sequence[Draft],
-    shape: Chain,
-    calling: Calling,
+    steps: tuple[Step, ...],
+    limits: tuple[Limit, ...],
     fields: tuple[FormField, ...],
 ) -> Pipeline:
-    top = loaded.top
-    runs = policies.whole(top, "max_step_runs", policies.STEP_RUNS_MAX, policies.STEP_RUNS_MAX)
-    steps = {draft.name: _finished(draft, calling[draft.name], runs) for draft in read}
     pinned, named = _pinned(top, read)
     return Pipeline(
         name=top.text("name", required=False, chars_max=200),
         description=top.text("description", required=False, chars_max=4000),
         form=fields,
-        steps=tuple(steps[name] for name in shape.order),
-        limits=policies.limits(top),
+        steps=steps,
+        limits=limits,
         priority=policies.priority(top),
         timeout_s=policies.whole(top, "timeout_s", policies.EXECUTION_TIMEOUT_MAX_S, None),
         pinned=pinned,
         datasets=named,
     )
+
+
+def _steps(top: Fields, read: Iterable[Draft], calling: Calling) -> dict[str, Step]:
+    runs = policies.whole(top, "max_step_runs", policies.STEP_RUNS_MAX, policies.STEP_RUNS_MAX)
+    return {draft.name: _finished(draft, calling[draft.name], runs) for draft in read}
+
+
+def _refuse_size(steps: Iterable[Step], faults: Faults) -> None:
+    """A large action called by many hooks is copied into each of them."""
+    parts = [part for step in steps for part in (step.work.parameters, step.flow)]
+    size = sum(len(msgspec.json.encode(part)) for part in parts)
+    if size > PLAN_BYTES_MAX:
+        wanted = f"at most {PLAN_BYTES_MAX} bytes of steps with the actions that their hooks call"
+        faults.add("body", f"expected {wanted}, found {size}")
+        faults.raise_if_any()  # what follows would take time in proportion
 
 
 def _pinned(top: Fields, read: Iterable[Draft]) -> tuple[Mapping[str, Any], frozenset[str]]:

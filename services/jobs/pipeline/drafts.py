@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from services.jobs.fields import Faults, Fields, clean, listed, shown
@@ -28,33 +29,33 @@ class Draft:
 
 
 def read(loaded: Loaded, known: Mapping[str, Service], faults: Faults) -> list[Draft]:
-    """The steps of a body, names distinct; faults are noted."""
-    drafts: dict[str, Draft] = {}
-    taken: dict[str, str] = {}
-    for index, written in enumerate(loaded.steps):
-        if fault := names.fault_of(written.name):
-            faults.add(written.name_at, fault)
-        name = written.name if isinstance(written.name, str) else f"\0{index}"
-        key = names.collision_key(name)
-        if key in taken:
-            reason = (
-                "stands twice" if taken[key] == name else f"gives the same log file as {shown(taken[key])}"
-            )
-            faults.add(written.name_at, f"{shown(name)} {reason}; names differ by more than case")
-            continue
-        taken[key] = name
-        follower = loaded.steps[index + 1] if loaded.in_order and index + 1 < len(loaded.steps) else None
-        drafts[name] = _draft(name, written, follower, known, faults)
-    return list(drafts.values())
+    """The steps of a body that have a name of their own; faults are noted."""
+    taken: dict[str, Written] = {}
+    kept = [written for written in loaded.steps if _is_new(written, taken, faults)]
+    drafts = []
+    for written, follower in zip_longest(kept, kept[1:] if loaded.in_order else ()):
+        fields = written.fields
+        kind, work = _work(fields, known)
+        found = tuple(hooks.read(fields))
+        node = _node(written, follower, found, faults)
+        drafts.append(Draft(node.name, written.at, fields, kind, work, found, node))
+    return drafts
 
 
-def _draft(
-    name: str, written: Written, follower: Written | None, known: Mapping[str, Service], faults: Faults
-) -> Draft:
-    fields = written.fields
-    kind, work = _work(fields, known)
-    found = tuple(hooks.read(fields))
-    return Draft(name, written.at, fields, kind, work, found, _node(name, written, follower, found, faults))
+def _is_new(written: Written, taken: dict[str, Written], faults: Faults) -> bool:
+    """Whether the step has a name, and none before it gives the same log file."""
+    name = written.name
+    if fault := names.fault_of(name):
+        faults.add(written.name_at, fault)
+    if not isinstance(name, str):
+        return False
+    key = names.collision_key(name)
+    other = taken.setdefault(key, written)
+    if other is written:
+        return True
+    same = "stands twice" if other.name == name else f"gives the same log file as {shown(other.name)}"
+    faults.add(written.name_at, f"{shown(name)} {same}")
+    return False
 
 
 def _work(fields: Fields, known: Mapping[str, Service]) -> tuple[str, Work]:
@@ -86,9 +87,7 @@ def _acting(action: Any, fields: Fields, known: Mapping[str, Service]) -> tuple[
     return "API", services.with_own(call, fields.object("parameters", calls.OWN_KEYS))
 
 
-def _node(
-    name: str, written: Written, follower: Written | None, found: tuple[Hook, ...], faults: Faults
-) -> Node:
+def _node(written: Written, follower: Written | None, found: tuple[Hook, ...], faults: Faults) -> Node:
     fields = written.fields
     following = hooks.followers(found)
     ways = [hook for hook in found if hook.step is not None and hook.on != "enter" and hook not in following]
@@ -101,17 +100,17 @@ def _node(
     after = [(hook.step or "", hook.at) for hook in following]
     if next_name:
         after.append((next_name, fields.pointer("next_step_name")))
-    if follower is not None and isinstance(follower.name, str):
+    if follower is not None:
         after.append((follower.name, written.at))
-    terminal = fields.get("is_terminal_step")
+    terminal = policies.flag(fields, "is_terminal_step")
     return Node(
-        name=name,
+        name=written.name,
         at=written.at,
         next=tuple(Edge(to, at, certain=not leaving) for to, at in after),
         gotos=tuple(Edge(h.step or "", h.at, h.on != "error" and h.when is None) for h in ways),
         called=tuple(Edge(h.step or "", h.at, certain=False) for h in found if h.on == "enter" and h.step),
         previous=_text(fields, "prev_step_name"),
-        terminal=None if terminal is None else policies.flag(fields, "is_terminal_step"),
+        terminal=terminal if isinstance(fields.get("is_terminal_step"), bool) else None,
     )
 
 

@@ -152,8 +152,8 @@ def _pattern(entry: Fields, type_: str) -> str | None:
     try:
         whole(value)
     except SchemaError as error:
-        reason = " ".join(str(error).split())
-        message = f"expected a regular expression (without look-around or back-references): {clean(reason)}"
+        reason = " ".join(str(error).rpartition("error:")[2].split())
+        message = f"expected a regular expression without look-around and back-references: {clean(reason)}"
         entry.faults.add(entry.pointer("pattern"), message)
         return None
     return value

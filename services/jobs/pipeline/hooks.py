@@ -40,6 +40,7 @@ class Hook:
     written: str
     step: str | None
     when: str | None
+    when_at: str
     wait: bool
     timeout_s: int
     max_attempts: int
@@ -56,12 +57,13 @@ def read(step: Fields) -> list[Hook]:
     return [
         hook
         for on in OCCASIONS
-        for at, entry in _entries(step, f"on-{on}")
-        if (hook := _hook(on, at, entry, step)) is not None
+        for at, when_at, entry in _entries(step, f"on-{on}")
+        if (hook := _hook(on, at, when_at, entry, step)) is not None
     ]
 
 
-def _entries(step: Fields, key: str) -> Iterator[tuple[str, Any]]:
+def _entries(step: Fields, key: str) -> Iterator[tuple[str, str, Any]]:
+    """Each entry with its pointer and that of its condition."""
     value, at = step.get(key), step.pointer(key)
     if value is None:
         return
@@ -72,12 +74,13 @@ def _entries(step: Fields, key: str) -> Iterator[tuple[str, Any]]:
             if not 1 <= len(entry) <= ENTRIES_MAX:
                 step.faults.add(pointer, f"expected an action, found {shown(entry)}")
             for action, when in entry.items():
-                yield f"{pointer}.{clean(str(action))}", {"action": action, "when": when}
+                place = f"{pointer}.{clean(str(action))}"
+                yield place, place, {"action": action, "when": when}
         else:
-            yield pointer, entry
+            yield pointer, f"{pointer}.when", entry
 
 
-def _hook(on: On, at: str, entry: Any, step: Fields) -> Hook | None:
+def _hook(on: On, at: str, when_at: str, entry: Any, step: Fields) -> Hook | None:
     fields = Fields(entry if isinstance(entry, Mapping) else {"action": entry}, at, LONG_KEYS, step.faults)
     written = fields.get("action")
     if not isinstance(written, str) or not written:
@@ -89,7 +92,8 @@ def _hook(on: On, at: str, entry: Any, step: Fields) -> Hook | None:
         at=at,
         written=written,
         step=_target(on, at, written, step),
-        when=_condition(fields, "when"),
+        when=_condition(fields, "when", when_at),
+        when_at=when_at,
         wait=policies.flag(fields, "wait"),
         timeout_s=policies.whole(fields, "timeout_s", HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S),
         max_attempts=policies.whole(fields, "max_attempts", HOOK_ATTEMPTS_MAX, HOOK_ATTEMPTS),
@@ -107,7 +111,7 @@ def _target(on: On, at: str, written: str, step: Fields) -> str | None:
     return None if ":" in written else written
 
 
-def _condition(fields: Fields, key: str) -> str | None:
+def _condition(fields: Fields, key: str, at: str) -> str | None:
     """A condition's text: an expression in any of its forms; null is none."""
     value = fields.get(key)
     if value is None:
@@ -117,13 +121,13 @@ def _condition(fields: Fields, key: str) -> str | None:
         text = value
     if text is None:
         wanted = "a condition such as $.execution.error = null"
-        fields.faults.add(fields.pointer(key), f"expected {wanted}, found {shown(value)}")
+        fields.faults.add(at, f"expected {wanted}, found {shown(value)}")
     return text
 
 
 def condition(step: Fields, key: str) -> str | None:
     """The condition under a key of a step (`fail_on`)."""
-    return _condition(step, key)
+    return _condition(step, key, step.pointer(key))
 
 
 def followers(found: Iterable[Hook]) -> tuple[Hook, ...]:

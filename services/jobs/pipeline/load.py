@@ -64,10 +64,10 @@ def load(body: Any, faults: Faults) -> Loaded:
         return Loaded(Fields({}, "", BODY_KEYS, faults), (alone,), (), False)
     top = Fields(body, "", BODY_KEYS, faults)
     given = [key for key in ("steps", *_BOOKS) if top.get(key) is not None]
+    steps: tuple[Written, ...] = ()
     if len(given) > 1:
         faults.add(given[1], f"expected one of steps, Workbook and Workflow, found {' and '.join(given)}")
-    steps: tuple[Written, ...] = ()
-    if given == ["steps"]:
+    elif given == ["steps"]:
         steps = _listed(body, "steps", "steps", faults)
     elif given:
         steps = _tasks(top.object(given[0], ("tasks",)))

@@ -43,7 +43,9 @@ def number(fields: Fields, key: str, most: float, default: float) -> float:
         return default
     fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not 0 <= value <= most:
-        fields.faults.add(fields.pointer(key), f"expected a number from 0 to {most:g}, found {shown(value)}")
+        fields.faults.add(
+            fields.pointer(key), f"expected a number from 0 to {most:.10g}, found {shown(value)}"
+        )
         return default
     return float(value)
 

@@ -11,15 +11,16 @@ from services.jobs.pipeline.services import Service
 from services.jobs.pipeline.shape import Limit
 from services.jobs.pipeline.values import FormField
 from services.jobs.pipeline.work import Place, Work, paths_of
-from services.language import scope
+from services.language import placeholders, scope
 from services.language.paths import Path
 
 Calling = Mapping[str, Mapping[str, Work]]
 """Of each step, the call of each hook that makes one, by the hook's pointer."""
 
 
-def paths_read(drafts: Iterable[Draft], calling: Calling) -> frozenset[Path]:
-    found: set[Path] = set()
+def paths_read(drafts: Iterable[Draft], calling: Calling, limits: Iterable[Limit]) -> frozenset[Path]:
+    """Every path that anything in the pipeline reads."""
+    found: set[Path] = {path for limit in limits for path in placeholders.names(limit.key)}
     for draft in drafts:
         found |= draft.work.paths()
         found |= paths_of(hooks.condition_of(draft.fields, "fail_on"))
@@ -65,7 +66,7 @@ def unknown_in_steps(
             entering = hook.on == "enter"
             names, steps = (values, earlier) if entering else (after, earlier | {draft.name})
             if hook.when is not None:
-                found += scope.check_expression(hook.when, _known(names, steps, ()), hook.at)
+                found += scope.check_expression(hook.when, _known(names, steps, ()), hook.when_at)
             if call := calling[draft.name].get(hook.at):
                 found += call.faults(_known(names, steps, call.paths(), secrets=True))
     return found
@@ -83,7 +84,8 @@ def idle_actions(
     calling: Calling,
     drafts: Sequence[Draft],
     values: frozenset[str],
-    declared: tuple[FormField, ...],
+    *,
+    given: bool,
 ) -> list[FieldError]:
     """Faults of actions that nothing calls: they are checked as if anything might."""
     used = {place.pointer for draft in drafts for place in draft.work.places}
@@ -95,7 +97,7 @@ def idle_actions(
             if all(place.pointer in used for place in call.places):
                 continue
             read = call.paths()
-            names = (values if declared else values | _value_names(read)) | {"result"}
+            names = (values if given else values | _value_names(read)) | {"result"}
             found += call.faults(_known(names, steps, read, secrets=True))
     return found
 
