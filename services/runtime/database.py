@@ -62,7 +62,9 @@ def classify(error: BaseException) -> Failure:
         return Failure.OTHER
     state = error.pgcode
     if state is None:
+        # A COPY whose connection breaks ends with a plain DatabaseError: there was no answer to make one of.
         lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        lost = lost or type(error) is psycopg2.DatabaseError
         return Failure.BACKPRESSURE if lost else Failure.OTHER
     if state in _BACKPRESSURE_STATES or state.startswith(_BACKPRESSURE_CLASSES):
         return Failure.BACKPRESSURE
