@@ -32,7 +32,8 @@ LATE_S = 600.0
 LATE_MAX = 100
 SECRET_CHARS_MIN = 4
 """Anything shorter would be found everywhere."""
-_SEGMENT = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9._@-]{0,127}")
+_SAFE = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
+_NAME_BYTES_MAX = 200
 _USER_INFO = re.compile(r"://[^/\s@]+@")
 _NAMES = "password|passwd|secret|token|authorization|api[_-]?key"
 _NAMED = re.compile(rf"""(?i)((?<!\w)\w*(?:{_NAMES})\w*["']?\s*[=:]\s*["']?(?:bearer\s+)?)[^\s,;"'}}]+""")
@@ -257,8 +258,9 @@ class _Later:
 
 
 def _named_safely(take: Take) -> bool:
-    """Names from a record become names of files."""
-    return all(_SEGMENT.fullmatch(name) for name in (take.request.execution_id, take.request.step))
+    """Names from a record become names of files; `Make API Call` is one (S3 3.28)."""
+    names = (take.request.execution_id, take.request.step)
+    return all(_SAFE.fullmatch(name) and len(name.encode()) <= _NAME_BYTES_MAX for name in names)
 
 
 def _parts(url: str) -> Iterable[str]:

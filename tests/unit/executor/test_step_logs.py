@@ -200,3 +200,27 @@ def test_not_every_late_log_is_kept_for_ever(
     until(lambda: len(shipped(store, "second")) == 2 - given_up, 10, "the second log, unless it is given up")
     assert shipped(store, "third")
     assert shipped(store, "first") == []
+
+
+@pytest.mark.parametrize("step", ["Make API Call", "größer", "a@b", "x.on-exit.1.1", "漢" * 33])
+def test_a_step_of_any_name_has_its_log(kept: Logs, blobs: Blobs, tmp_path: Path, step: str) -> None:
+    log = kept.of(take(step=step))
+    log.logger().info("begun")
+    log.close()
+    (file,) = (tmp_path / EXECUTION).iterdir()
+    assert file.name == f"{step}.log"
+    assert shipped(blobs, step) == [file.read_bytes()]
+
+
+def test_names_that_look_alike_have_places_of_their_own() -> None:
+    names = [
+        "Make API Call",
+        "Make_API_Call",
+        "Make-API Call",
+        "make api call",
+        "Make API Call ",
+        "a@b",
+        "a_b",
+    ]
+    places_of = {places.take_folder("acme", EXECUTION, name, ATTEMPT, TAKE) for name in names}
+    assert len(places_of) == len(names)
