@@ -110,5 +110,6 @@ def _planned(step: Step, pipeline: Pipeline, given: Mapping[str, Json], faults: 
         parameters=parameters,
         timeout_s=step.timeout_s,
         max_attempts=step.max_attempts,
-        flow=flow.packed(step.flow),
+        # Through JSON, so that a plan is equal to itself as read from the log: there a tuple is a list.
+        flow=msgspec.json.decode(msgspec.json.encode(flow.packed(step.flow))),
     )
