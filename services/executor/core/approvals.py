@@ -37,11 +37,11 @@ class Refusal(Exception):
         self.reason = reason
 
 
-def content_hash(state: Execution) -> str:
-    """What an approver consents to: the values of the request and every step as planned."""
+def content_hash(state: Execution, step: str, visit: int) -> str:
+    """What is consented to: this visit to this step, the values of the request, each step as planned."""
     assert state.request is not None, "only what was accepted waits"
     plan = [msgspec.to_builtins(step.plan) for step in state.steps]
-    return ids.body_hash([state.request.parameters, plan])
+    return ids.body_hash([step, visit, state.request.parameters, plan])
 
 
 def opened(story: Story, index: int) -> None:
@@ -62,7 +62,7 @@ def asked(story: Story, index: int, until: datetime | None) -> None:
         attempt=step.asked + 1,
         reason="approval",
         until=until,
-        content_hash=content_hash(story.execution),
+        content_hash=content_hash(story.execution, step.plan.name, step.visit.number if step.visit else 1),
         detail={**detail, "quorum": quorum(step)},
     )
 
@@ -144,10 +144,12 @@ def expired(story: Story, index: int) -> tuple[str, Held]:
     return action, Held(done=action == "skip", reason=EXPIRED, message=message, skipped=action == "skip")
 
 
-def may_stand(former: Step, state: Execution, content: str) -> bool:
+def may_stand(former: Step, state: Execution) -> bool:
     """Whether a decision on an earlier execution still counts: same content, and no decider asks now."""
     visit, request = former.visit, state.request
-    if visit is None or request is None or visit.content_hash != content:
+    if visit is None or request is None:
+        return False
+    if visit.content_hash != content_hash(state, former.plan.name, visit.number):
         return False
     return not any({request.created_by, request.owner} & word.people() for word in visit.approvals)
 
@@ -157,10 +159,8 @@ def _waiting(story: Story, wanted: ExecutionCommand) -> tuple[int, Step, Visit]:
     state = story.execution
     index = _place(state, wanted.step)
     if index is None:
-        _refuse_late(state, None)
-        approvals = [step for step in state.steps if step.plan.kind == KIND]
-        if any(step.visit and step.visit.decision for step in approvals):
-            raise Refusal("already_decided", "no approval is waiting; the last one has been decided")
+        decided = [step for step in state.steps if step.visit is not None and step.visit.decision is not None]
+        _refuse_late(state, decided[-1] if decided else None)
         raise Refusal("not_waiting", "no approval is waiting")
     step = state.steps[index]
     visit = step.visit
