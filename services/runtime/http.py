@@ -190,9 +190,10 @@ async def _kept(response: aiohttp.ClientResponse, deadline: float, bytes_max: in
 
 
 def _joined(response: aiohttp.ClientResponse) -> Mapping[str, str]:
-    """Two `Content-Encoding: gzip` must not look like one."""
+    """Two `Content-Encoding: gzip` must not look like one; and every value is text that UTF-8 can hold."""
     headers: dict[str, str] = {}
-    for name, value in response.headers.items():
+    for name, given in response.headers.items():
+        value = given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         known = headers.get(name.lower())
         headers[name.lower()] = value if known is None else f"{known}, {value}"
     return headers

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from services.runtime.addresses import Network
@@ -33,11 +34,14 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Cancel what runs, close the connections and end the thread."""
-        self.begin(self._ended()).result(CLOSE_S)
+        """Cancel what runs, close the connections and end the thread; what takes longer is left to the end of
+        the process."""
+        with suppress(TimeoutError):
+            self.begin(self._ended()).result(CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_S)
-        self._loop.close()
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def _ended(self) -> None:
         calls = asyncio.all_tasks() - {asyncio.current_task()}

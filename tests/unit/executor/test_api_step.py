@@ -13,7 +13,7 @@ from services.contracts import ids
 from services.executor.steps.outcome import OUTPUT_BYTES_MAX, Done, Retry
 from tests.calls import LOCAL, api, done, failed, outcome, retried, world
 from tests.exporting import EXECUTION, World
-from tests.receiver import Receiver, drip, hang, receiving, reset, status
+from tests.receiver import Call, Receiver, drip, hang, receiving, reset, status
 from tests.waiting import until_async
 
 JSON = "Content-Type: application/json\r\n"
@@ -309,6 +309,16 @@ async def test_a_body_is_what_it_says(
     receiver.answers(status(200, headers, body))
     output = await done(here, api(receiver.url()))
     assert (output["body"], output["body_file"]) == (read, None)
+
+
+async def test_headers_that_are_no_text_and_long_ones_are_bounded(receiver: Receiver, here: World) -> None:
+    async def answer(_call: Call, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "\xff\xe4"\r\nLocation: /' + b"x" * 7_000 + b"\r\n")
+        writer.write(b"X-Request-Id: \xc3\xa4\r\nContent-Length: 0\r\n\r\n")
+
+    receiver.answers(answer)
+    headers = (await done(here, api(receiver.url())))["headers"]
+    assert headers == {"location": "/" + "x" * 2_047, "etag": '"\ufffd\ufffd"', "x-request-id": "ä"}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ GOOD = {
     "MILLSTREAM_SEALING__KEYS": f"new:{KEY},old:{KEY}",
     "MILLSTREAM_SOURCES__FLIGHTS": f"postgresql://reader:{CANARY}@db/flights",
     "MILLSTREAM_OUTBOUND__ALLOW": "127.0.0.0/8, 10.1.0.0/16",
+    "MILLSTREAM_SECRETS": f'{{"acme": {{"shop": "{CANARY}"}}}}',
     "HOME": "/nowhere",
 }
 
@@ -31,6 +32,7 @@ class Everything(BaseModel):
     kafka: settings.Kafka
     outbound: settings.Outbound
     sealing: settings.Sealing
+    secrets: settings.Secrets
     sources: settings.Sources
     worker: settings.Worker
 
@@ -42,6 +44,7 @@ def test_good_settings_load() -> None:
     assert loaded.api.public_url == "http://127.0.0.1:8080"
     assert [str(network) for network in loaded.outbound.allow] == ["127.0.0.0/8", "10.1.0.0/16"]
     assert loaded.sources.urls["flights"].get_secret_value().endswith("/flights")
+    assert settings.parse_secrets(loaded.secrets.secrets.get_secret_value()) == {"acme": {"shop": CANARY}}
     assert list(settings.parse_keys(loaded.sealing.keys.get_secret_value())) == ["new", "old"]
 
 
@@ -63,6 +66,15 @@ BAD = [
     ("MILLSTREAM_SEALING__KEYS", f"k1:{CANARY}", "expected kid:base64(32 bytes)"),
     ("MILLSTREAM_SEALING__KEYS", f"k1:{KEY},k1:{KEY}", "ids unique"),
     ("MILLSTREAM_SOURCES__FLIGHTS", CANARY, "expected postgresql://"),
+    ("MILLSTREAM_SECRETS", f'{{"acme": "{CANARY}"}}', 'expected JSON, {"tenant": {"name": "value"}}'),
+    ("MILLSTREAM_SECRETS", f'{{"acme": {{"a b": "{CANARY}"}}}}', "names of letters, digits"),
+    ("MILLSTREAM_SECRETS", '{"acme": {"a": "123"}}', "values of 4 to 4096 characters"),
+    (
+        "MILLSTREAM_SECRETS",
+        f'{{"../acme": {{"a": "{CANARY}"}}}}',
+        "a value of another form (secret, not shown)",
+    ),
+    ("MILLSTREAM_SECRETS", CANARY, "of another form (secret, not shown)"),
     ("MILLSTREAM_CRASH__POINT", "claim", "expected together with MILLSTREAM_CRASH__MARK"),
     ("MILLSTREAM_WORKER__LANE", "2", "did you mean MILLSTREAM_WORKER__LANES?"),
     ("MILLSTREAM_DATABASE_URL_FILE", "/x", "found both"),
