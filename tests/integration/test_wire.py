@@ -43,7 +43,8 @@ def connected(api: Api) -> Iterator[socket.socket]:
 
 def answers(connection: socket.socket, count: int) -> list[tuple[int, dict[str, str], bytes]]:
     """Status, headers and body of the next answers."""
-    held, found = b"", []
+    held = b""
+    found: list[tuple[int, dict[str, str], bytes]] = []
     while len(found) < count:
         text, end, rest = held.partition(b"\r\n\r\n")
         lines = text.decode().split("\r\n")
