@@ -121,10 +121,9 @@ class Supervisor:
 
     def _migrate(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         def migrate(schema: str) -> None:
-            given = dict(shared)
-            if schema == OWNED_APART:
-                given[f"{PREFIX}DATABASE_OWNER_URL_FILE"] = str(databases.owner_url_file)
-            _run((f"services.{schema}", "migrate"), given, databases.url_files[schema])
+            owner = {f"{PREFIX}DATABASE_OWNER_URL_FILE": str(databases.owner_url_file)}
+            own = owner if schema == OWNED_APART else {}
+            _run((f"services.{schema}", "migrate"), shared, databases.url_files[schema], own)
 
         with screen.part("schemas", ", ".join(SCHEMAS)), ThreadPoolExecutor(len(SCHEMAS)) as pool:
             list(pool.map(migrate, SCHEMAS))
@@ -235,9 +234,15 @@ class Supervisor:
         )
 
 
-def _run(words: tuple[str, ...], shared: Mapping[str, str], url_file: Path) -> str:
-    """Run one short command of a service to its end; its stdout. Raises DevError with what it said."""
+def _run(
+    words: tuple[str, ...], shared: Mapping[str, str], url_file: Path, own: Mapping[str, str] | None = None
+) -> str:
+    """Run one short command of a service to its end; its stdout. Raises DevError with what it said.
+
+    `own` are settings for this command alone: of the shared ones none may name a database.
+    """
     environment = parts.without_database(shared) | {f"{PREFIX}DATABASE_URL_FILE": str(url_file)}
+    environment |= own or {}
     line = parts.command(words)
     result = subprocess.run(
         line, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
