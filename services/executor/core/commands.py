@@ -11,6 +11,7 @@ from services.executor.core import decide as deciding
 from services.executor.core import request as requests
 from services.executor.core.approvals import Refusal
 from services.executor.core.execution import COMMANDS_MAX, Execution, Rerun
+from services.executor.core.leading import begun
 from services.executor.core.story import Story
 from services.executor.core.visit import Held
 from services.jobs.refused import Refused
@@ -105,7 +106,7 @@ def _pause(story: Story, wanted: ExecutionCommand) -> None:
         raise Refusal("already_paused", "the execution is paused")
     if state.held:
         raise Refusal("not_started", "the execution waits for the command start; nothing of it runs")
-    flow.begun(story)
+    begun(story)
     story.tell(events.ExecutionWaiting, reason="paused", step=None, until=None)
 
 

@@ -211,23 +211,25 @@ def fold(history: list[Event]) -> Execution | None:
 
 
 def _born(event: events.ExecutionAccepted | events.ExecutionRejected) -> Execution:
-    born = Execution(
+    if isinstance(event, events.ExecutionRejected):
+        return Execution(
+            execution_id=event.execution_id,
+            tenant=event.tenant,
+            status=Status.REJECTED,
+            sequence=event.sequence,
+            request_hash=event.request_hash,
+        )
+    request, plan = event.request, event.plan
+    return Execution(
         execution_id=event.execution_id,
         tenant=event.tenant,
-        status=Status.REJECTED,
+        status=Status.PENDING,
         sequence=event.sequence,
         request_hash=event.request_hash,
-    )
-    if isinstance(event, events.ExecutionRejected):
-        return born
-    led = event.plan[:1] if event.plan and event.plan[0].flow is not None else ()
-    return replace(
-        born,
-        status=Status.PENDING,
-        request=event.request,
+        request=request,
         steps=_planned(event),
-        agenda=tuple(plan.name for plan in led),
-        ends_at=None if event.request.hold else _ends_at(event.request, event.occurred_at),
+        agenda=(plan[0].name,) if plan and plan[0].flow is not None else (),
+        ends_at=None if request.hold else _ends_at(request, event.occurred_at),
     )
 
 
