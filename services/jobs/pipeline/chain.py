@@ -82,11 +82,12 @@ def _refuse_disagreement(nodes: Sequence[Node], by_name: Mapping[str, Node], fau
     for node in nodes:
         for edge in node.next:
             before.get(edge.to, []).append(node.name)
+    comes_from = {(edge.to, node.name) for node in nodes for edge in node.gotos}
     for node in nodes:
         known = before[node.name]
         if node.previous is None or (node.previous and node.previous not in by_name):
             continue
-        if node.previous not in (known or [""]):
+        if node.previous not in (known or [""]) and (node.name, node.previous) not in comes_from:
             wanted = " or ".join(map(shown, known)) + ", which names this step as its next" if known else '""'
             reason = "" if known else ": no step names this one as its next"
             faults.add(

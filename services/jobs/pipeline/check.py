@@ -98,6 +98,8 @@ def _pinned(top: Fields, read: Iterable[Draft]) -> tuple[Mapping[str, Any], froz
     for pointer, dataset in named.items():
         if pinned is not None and isinstance(dataset, str) and dataset not in pinned:
             top.faults.add(pointer, f"unknown dataset {shown(dataset)}; GET /v1/datasets lists them")
+    for name, held in (pinned or {}).items():
+        Fields(held, f"{load.PINNED}.{name}", ("revision", "body"), top.faults)
     return pinned or {}, frozenset(name for name in named.values() if isinstance(name, str))
 
 
@@ -108,6 +110,8 @@ def _finished(draft: Draft, calling: Mapping[str, Work], runs: int) -> Step:
     following = hooks.followers(draft.hooks)
     made = [_action(hook, calling) for hook in draft.hooks if hook not in following]
     usual = draft.work.parameters.get("expires_after_s", kind.timeout_s)
+    if draft.kind == "WAIT_FOR_APPROVAL" and fields.get("timeout_s") is not None:
+        fields.faults.add(fields.pointer("timeout_s"), "expected none: expires_after_s bounds an approval")
     return Step(
         name=draft.name,
         at=draft.at,

@@ -17,7 +17,8 @@ _BOOKS = ("Workbook", "Workflow")
 def with_service(body: Any, name: str, service: Any) -> dict[str, Any]:
     """The body with this service, in the place of one of the same name."""
     changed = as_object(body)
-    key = "Service" if "Service" in changed else "services"
+    held = [key for key in ("services", "Service") if name in _object(changed.get(key))]
+    key = held[0] if held else "Service" if "Service" in changed else "services"
     return {**changed, key: {**_object(changed.get(key)), name: service}}
 
 

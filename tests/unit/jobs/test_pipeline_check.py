@@ -93,6 +93,15 @@ def test_a_loop_with_a_condition_or_an_error_on_its_way_is_taken() -> None:
         assert [step.name for step in pipeline.parse(steps).steps] == ["ask", "end"]
 
 
+def test_a_step_may_name_as_its_former_one_that_goes_to_it() -> None:
+    ask, end = linked("ask", "end", ask={"on-error": "std:goto(mend)"})
+    mend = noop("mend", **links("", "ask", terminal=True))
+    assert len(pipeline.parse([ask, end, mend]).steps) == 3
+    assert refusals([ask, end, {**mend, "prev_step_name": "end"}]) == [
+        '[2].prev_step_name: expected "", found "end": no step names this one as its next'
+    ]
+
+
 def test_a_step_reads_what_may_have_run_before_it_on_any_way() -> None:
     reading = {"data": {"x": "${steps.ask.result}", "y": "$.steps.mend.result"}}
     ask, _ = linked("ask", "end", ask={"on-error": "mend"})

@@ -34,6 +34,8 @@ def test_a_service_goes_where_the_others_are_and_replaces_its_namesake() -> None
     other = logger(baseUrl="https://other.example")["Logger"]
     assert pipeline.with_service(body, "Logger", other)["Service"] == {"Logger": other}
     assert pipeline.with_service(body, "Nova", other)["Service"] == {**logger(), "Nova": other}
+    both = {"services": logger(), "Service": {"Nova": other}, "steps": [noop("a")]}
+    assert pipeline.with_service(both, "Logger", other)["services"] == {"Logger": other}
     assert pipeline.with_service([noop("a")], "Nova", other) == {
         "steps": [noop("a")],
         "services": {"Nova": other},
