@@ -8,7 +8,7 @@ import msgspec
 
 from services.api import definitions, executions, exhaust, idempotency
 from services.api.core import exhaust as core
-from services.api.definitions import Name
+from services.api.definitions import Name, Revision
 from services.api.intake import Overloaded, Stored, Submit
 from services.api.intake import Refused as Unstorable
 from services.api.keys import Caller
@@ -31,10 +31,18 @@ class Identity:
     body_hash: str
 
 
-async def definition(parts: Parts, caller: Caller, id: str) -> Definition | None:
-    """The current revision of the tenant's dataset."""
-    name = Name(caller.tenant, "dataset", id)
-    row = await parts.pool.read(lambda cursor: definitions.current(cursor, name))
+async def definition(
+    parts: Parts, caller: Caller, id: str, kind: str = "dataset", revision: int | None = None
+) -> Definition | None:
+    """A definition of the tenant, as it is now or was at a revision."""
+    name = Name(caller.tenant, kind, id)
+
+    def find(cursor: Any) -> Revision | None:
+        if revision is None:
+            return definitions.current(cursor, name)
+        return definitions.at(cursor, name, revision)
+
+    row = await parts.pool.read(find)
     if row is None:
         return None
     return Definition(kind=name.kind, id=row.id, revision=row.revision, body=row.body)
@@ -46,7 +54,7 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
     value = schemas.codec().encode(record)
     if len(value) > REQUEST_BYTES_MAX:
         message = (
-            f"the request and its dataset take {len(value)} bytes: expected at most {REQUEST_BYTES_MAX};"
+            f"the request and its definition take {len(value)} bytes: expected at most {REQUEST_BYTES_MAX};"
             " name fewer batches or filters, or shorten the dataset's descriptions"
         )
         raise Problem("body-too-large", message)

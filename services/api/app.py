@@ -21,6 +21,8 @@ from services.api.routes import (
     health,
     logs,
     pipelines,
+    request_commands,
+    requests,
     submit,
 )
 from services.api.wire import Wire
@@ -43,7 +45,7 @@ def create(parts: Parts) -> FastAPI:
     problems.install(app)
     app.add_exception_handler(DatabaseAway, _on_database_away)
     described = (health, description, definitions, pipelines, submit, executions, events, logs, commands)
-    for module in (*described, exhaust, files):
+    for module in (*described, requests, request_commands, exhaust, files):
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)
     openapi.install(app)

@@ -50,15 +50,18 @@ class Ended(Exception):
         self.status = status
 
 
-def give(cursor: Any, asked: ExecutionCommand, body_hash: str) -> Command:
+def give(cursor: Any, asked: ExecutionCommand, body_hash: str, job_type: str | None = None) -> Command:
     """Store a command and its record, or return what is stored under its id. Raises Unknown and Ended.
+
+    With a `job_type`, executions of others are as unknown as those of other tenants.
 
     The execution's row is locked: commands of one execution get their reruns' numbers one after the other.
     Call the relay's `wake` after the commit.
     """
     cursor.execute(
-        "SELECT state FROM api.job_request WHERE execution_id = %s AND tenant = %s FOR UPDATE",
-        (asked.execution_id, asked.tenant),
+        "SELECT state FROM api.job_request WHERE execution_id = %s AND tenant = %s"
+        " AND (%s::text IS NULL OR job_type = %s) FOR UPDATE",
+        (asked.execution_id, asked.tenant, job_type, job_type),
     )
     row = cursor.fetchone()
     if row is None:

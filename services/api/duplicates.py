@@ -69,6 +69,7 @@ def _newest(cursor: Any, parts: Parts, caller: Caller, original: str) -> _Found:
         requested_by=caller.principal,
         requested_at=parts.clock.now(),
         reason="rerun_if_failed",
+        owner=caller.owner,
     )
     given = commands.give(cursor, asked, ids.body_hash({}))
     assert given.rerun_id is not None

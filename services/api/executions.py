@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.api.keys import Caller
 from services.api.listing import Cursor, Filters
 
 _COLUMNS = (
     "execution_id, tenant, principal, name, job_type, nullif(tag, ''), dataset_id, dataset_revision,"
     " submitted_at, sequence, state, started_at, finished_at, steps, files, rows, bytes, errors,"
-    " failure, rerun_of, reruns, incomplete"
+    " failure, rerun_of, reruns, incomplete, owner, form, waiting, approvals, hooks"
 )
 
 
@@ -39,6 +40,21 @@ class Execution:
     rerun_of: str | None
     reruns: list[str]
     incomplete: bool
+    owner: str | None
+    form: Any
+    waiting: Any
+    approvals: Any
+    hooks: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One row of api.step_event."""
+
+    step_name: str
+    event_type: str
+    attempt: int
+    occurred_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,49 @@ def find(cursor: Any, tenant: str, execution_id: str) -> Execution | None:
     )
     row = cursor.fetchone()
     return None if row is None else Execution(*row)
+
+
+def words(cursor: Any, tenant: str, execution_id: str) -> list[Word]:
+    """Every word about the steps of an execution, in the order in which they were said."""
+    cursor.execute(
+        "SELECT step_name, event_type, attempt, occurred_at FROM api.step_event"
+        " WHERE execution_id = %s AND tenant = %s ORDER BY sequence",
+        (execution_id, tenant),
+    )
+    return [Word(*row) for row in cursor.fetchall()]
+
+
+# Nobody is asked twice, nor about what is their own; who is asked is said in the pipeline's step.
+_ASKED = """
+    waiting IS NOT NULL AND waiting -> 'approval' ->> 'step' IS NOT NULL
+    AND NOT ((waiting -> 'approval' -> 'not_by')::jsonb ?| %(people)s)
+    AND (CASE WHEN json_array_length(waiting -> 'approval' -> 'detail' -> 'approvers') = 0
+               AND json_array_length(waiting -> 'approval' -> 'detail' -> 'groups') = 0
+         THEN %(may_any)s
+         ELSE (waiting -> 'approval' -> 'detail' -> 'approvers')::jsonb ?| %(people)s
+              OR (waiting -> 'approval' -> 'detail' -> 'groups')::jsonb ?| %(groups)s END)
+    AND NOT EXISTS (
+        SELECT FROM json_to_recordset(approvals) AS word(step text, decision text, by text, owner text,
+                                                         at timestamptz)
+        WHERE step = waiting -> 'approval' ->> 'step' AND decision = 'approved'
+          AND at >= (waiting -> 'approval' ->> 'since')::timestamptz
+          AND (by = ANY(%(people)s) OR owner = ANY(%(people)s)))
+"""
+
+
+def asking(
+    cursor: Any, caller: Caller, may_any: bool, after: tuple[datetime, str] | None, limit: int
+) -> list[Execution]:
+    """Executions of the tenant that wait for the caller's approval, the oldest first."""
+    people = [name for name in (caller.principal, caller.owner) if name is not None]
+    given = {"tenant": caller.tenant, "people": people, "groups": list(caller.groups), "may_any": may_any}
+    later = "" if after is None else " AND (submitted_at, execution_id) > (%(at)s, %(id)s)"
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM api.job_request WHERE tenant = %(tenant)s AND {_ASKED}{later}"  # noqa: S608
+        " ORDER BY submitted_at, execution_id LIMIT %(limit)s",
+        {**given, "limit": limit, "at": after and after[0], "id": after and after[1]},
+    )
+    return [Execution(*row) for row in cursor.fetchall()]
 
 
 def body_hash(cursor: Any, tenant: str, execution_id: str) -> str | None:

@@ -22,6 +22,7 @@ class Filters:
     tag: str | None = None
     submitted_after: datetime | None = None
     submitted_before: datetime | None = None
+    pipeline: str | None = None
 
     def conditions(self) -> tuple[list[str], tuple[Any, ...]]:
         """As conditions of SQL and their values."""
@@ -32,6 +33,7 @@ class Filters:
             ("tag = %s", self.tag),
             ("submitted_at >= %s", self.submitted_after),
             ("submitted_at < %s", self.submitted_before),
+            ("job_type = 'pipeline' AND dataset_id = %s", self.pipeline),
         ]
         given = [(condition, value) for condition, value in found if value is not None]
         return [condition for condition, _ in given], tuple(value for _, value in given)
@@ -44,6 +46,7 @@ class Filters:
             ("tag", self.tag),
             ("submitted_after", _text(self.submitted_after)),
             ("submitted_before", _text(self.submitted_before)),
+            ("pipeline", self.pipeline),
         ]
         given = [(name, value) for name, value in single if value is not None]
         return [*(("status", status) for status in self.statuses), *given]

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.api import openapi_exhaust, openapi_problems
+from services.api import openapi_exhaust, openapi_pipelines, openapi_problems
 from services.api.core.submission import FIELDS, OnDuplicate
 from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from services.contracts.callbacks import METHODS
@@ -67,6 +67,8 @@ _SUBMISSION = _object(
             "enum": [word.value for word in OnDuplicate],
             "description": "when the Idempotency-Key was used before, with this body",
         },
+        **openapi_pipelines.OF_PIPELINES,
+        **openapi_pipelines.OF_ALL,
     },
     ("jobType",),
     additionalProperties=False,
@@ -128,6 +130,19 @@ def _page(name: str) -> dict[str, Any]:
     return _object({"items": _list(_ref(name)), "next": _MAYBE_TEXT}, ("items", "next"))
 
 
+COMMANDS: Mapping[str, str] = {
+    "amend": "execution.amended",
+    "approve": "approval.decided",
+    "cancel": "execution.cancelled",
+    "pause": "execution.waiting",
+    "reject": "approval.decided",
+    "remark": "approval.remarked",
+    "rerun": "execution.rerun",
+    "resume": "execution.resumed",
+    "start": "execution.started",
+}
+"""Kind of a command -> type of the event by which it is done."""
+
 SCHEMAS: Mapping[str, Schema] = {
     "Accepted": _object(
         {"execution_id": _TEXT, "status": {"const": "pending"}, "links": _SUMMARY["links"]},
@@ -138,9 +153,9 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             "command_id": _TEXT,
             "execution_id": _TEXT,
-            "kind": {"enum": ["cancel", "rerun"]},
+            "kind": {"enum": list(COMMANDS)},
             "answer": {
-                "enum": ["execution.cancelled", "execution.rerun", None],
+                "enum": [*dict.fromkeys(COMMANDS.values()), None],
                 "description": "the event that answered it; null = stored, not answered yet",
             },
             "rerun_id": {**_MAYBE_TEXT, "description": "the execution that repeats this one"},
@@ -154,6 +169,10 @@ SCHEMAS: Mapping[str, Schema] = {
         {
             **_SUMMARY,
             "dataset": {"type": ["object", "null"]},
+            "pipeline": {"type": ["object", "null"]},
+            "waiting": openapi_pipelines.WAITING,
+            "approvals": _list(openapi_pipelines.APPROVAL_WORD),
+            "hooks": _list(openapi_pipelines.HOOK_RUN),
             "steps": _list(_STEP),
             "progress": _object({"steps_total": _COUNT, "steps_completed": _COUNT, **_COUNTS}),
             "files": _list(_FILE),
@@ -183,6 +202,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "RevisionPage": _page("Revision"),
     "Submission": _SUBMISSION,
     **openapi_exhaust.SCHEMAS,
+    **openapi_pipelines.SCHEMAS,
 }
 
 Responses = dict[int | str, dict[str, Any]]

@@ -9,6 +9,7 @@ CRASH = 500
 _READ = (401, 404, 503)
 _LIST = (400, 401, 503)
 _FOLLOW = (400, 401, 404, 429, 503)
+_COMMANDS = ("start", "cancel", "pause", "resume", "rerun", "amend")
 _WRITE = (400, 401, 403, 408, 413, 415, 503)
 
 STATUSES: Mapping[str, tuple[int, ...]] = {
@@ -39,8 +40,14 @@ STATUSES: Mapping[str, tuple[int, ...]] = {
     "getExecution": _READ,
     "listExecutionEvents": _FOLLOW,
     "getStepLog": _FOLLOW,
-    "cancelExecution": (*_WRITE, 404, 409),
-    "rerunExecution": (*_WRITE, 404, 409),
+    "cancelExecution": (*_WRITE, 404, 409, 422),
+    "rerunExecution": (*_WRITE, 404, 409, 422),
+    "createRequest": (*_WRITE, 409),
+    "listRequests": _LIST,
+    "getRequest": _READ,
+    "listApprovals": _LIST,
+    **{f"{verb}Request": (*_WRITE, 404, 409, 422) for verb in _COMMANDS},
+    **{f"{verb}Step": (*_WRITE, 404, 409, 422) for verb in ("approve", "reject", "remark")},
     "submitJobRequest": (*_WRITE, 409),
     "readJobRequest": _READ,
     "listJobRequests": (401, 503),

@@ -37,6 +37,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "duplicate-request": (409, "This request was made before"),
     "command-refused": (409, "The command changed nothing"),
     "precondition-failed": (412, "The definition is not at the expected revision"),
+    "command-unacceptable": (422, "The command lacks something, or has something wrong in it"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body has an unsupported form"),
     "too-many-streams": (429, "Too many streams are open"),

@@ -60,10 +60,15 @@ def execution(
     row: Execution, files: Sequence[File], links: Links, public_url: str, now: datetime
 ) -> dict[str, Any]:
     """All there is to know, with links to the files that end a while after `now`."""
-    dataset = None if row.dataset_id is None else {"id": row.dataset_id, "revision": row.dataset_revision}
+    held = None if row.dataset_id is None else {"id": row.dataset_id, "revision": row.dataset_revision}
+    is_pipeline = row.job_type == "pipeline"
     return {
         **summary(row),
-        "dataset": dataset,
+        "dataset": None if is_pipeline else held,
+        "pipeline": held if is_pipeline else None,
+        "waiting": row.waiting,
+        "approvals": row.approvals,
+        "hooks": row.hooks,
         "steps": row.steps,
         "progress": _progress(row),
         "files": [_file(file, links, public_url, now) for file in files],

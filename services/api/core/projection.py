@@ -38,7 +38,8 @@ class Failure(Struct, frozen=True, gc=False):
 class Projection(Struct, frozen=True, gc=False):
     """An execution up to `sequence`. `incomplete`: an event before it could not be read.
 
-    `held`: it was created to be started by a command. `form`: the values of a service request.
+    `held`: it was created to be started by a command. `form`: the values of a service request; `authors` are
+    those who changed them.
     """
 
     execution_id: str
@@ -57,6 +58,7 @@ class Projection(Struct, frozen=True, gc=False):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     held: bool = False
+    authors: tuple[str, ...] = ()
     form: Any = None
     waiting: Waiting | None = None
     steps: tuple[Step, ...] = ()
@@ -104,7 +106,8 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
             return replace(state, status=Status.RUNNING, waiting=None)
         case events.ExecutionAmended():
             planned = steps.planned_again(state.steps, event)
-            return replace(state, form=_values(event.parameters), steps=planned)
+            authors = (*state.authors, event.requested_by)
+            return replace(state, form=_values(event.parameters), steps=planned, authors=authors)
         case events.ApprovalDecided() | events.ApprovalRemarked():
             return replace(state, approvals=approvals.with_word(state.approvals, event))
         case events.HookCompleted() | events.HookFailed():
@@ -175,7 +178,9 @@ def waiting_json(state: Projection) -> Any:
         return None
     approval = None
     if asked is not None and asked.waits is not None:
-        approval = {"step": asked.name, **msgspec.to_builtins(asked.waits)}
+        own = dict.fromkeys((state.principal, state.owner, *state.authors))
+        not_by = [name for name in own if name is not None]
+        approval = {"step": asked.name, **msgspec.to_builtins(asked.waits), "not_by": not_by}
     held = {"reason": None, "step": None, "until": None}
     return {**(held if state.waiting is None else msgspec.to_builtins(state.waiting)), "approval": approval}
 

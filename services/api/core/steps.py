@@ -58,6 +58,7 @@ class Step(Struct, frozen=True, gc=False):
 class Waits(Struct, frozen=True, gc=False):
     """What a step waits for, as `step.waiting` says it. `detail` is what an approver is asked."""
 
+    since: datetime
     reason: str
     until: datetime | None
     content_hash: str | None
@@ -138,7 +139,7 @@ def _step(step: Step, event: StepEvent) -> Step:
             step = replace(step, reason=event.reason, message=event.message)
             return _marked(step, StepStatus.FAILED, event)
         case events.StepWaiting():
-            waits = Waits(event.reason, event.until, event.content_hash, event.detail)
+            waits = Waits(event.occurred_at, event.reason, event.until, event.content_hash, event.detail)
             return _marked(replace(step, waits=waits), StepStatus.RUNNING, event)
         case events.StepCancelled() | events.StepSkipped():
             step = replace(step, reason=event.reason, message=None, retry_at=None)

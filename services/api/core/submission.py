@@ -13,13 +13,22 @@ from services.contracts.commands import Callback, Definition, JobRequested
 from services.contracts.errors import FieldError
 from services.contracts.names import DEFINITION_ID
 from services.jobs.fields import Faults, Fields, listed, shown
+from services.jobs.pipeline.shape import PRIORITIES
 from services.jobs.refused import Refused
 from services.jobs.values import instant
 
 FIELDS = (
     *("jobType", "name", "dataset", "params", "timeRange"),
     *("callback", "callbacks", "tag", "actions", "headers", "runAt", "onDuplicate"),
+    *("pipeline", "revision", "values", "priority", "start"),
 )
+REQUEST_FIELDS = (
+    *("pipeline", "revision", "values", "name", "tag", "priority", "start"),
+    *("callback", "callbacks", "runAt", "onDuplicate"),
+)
+PIPELINE = "pipeline"
+_OF_PIPELINES = ("pipeline", "revision", "values")
+_OF_OTHERS = ("dataset", "params", "timeRange")
 CALLBACKS_MAX = 10
 ACTIONS_MAX = 20
 HEADERS_MAX = 50
@@ -53,6 +62,11 @@ class Submission(Struct, frozen=True):
     headers: Mapping[str, str]
     run_at: datetime | None = None
     on_duplicate: OnDuplicate = OnDuplicate.RETURN_EXISTING
+    pipeline: str | None = None
+    revision: int | None = None
+    values: Mapping[str, Any] | None = None
+    priority: int | None = None
+    start: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +80,25 @@ class SealedFields:
 
 def read(body: Any) -> Submission:
     """Check the shape of a body; what its job type wants is checked by `plan`. Raises Refused."""
-    faults = Faults()
-    fields = Fields(body, "", FIELDS, faults)
-    job_type = fields.text("jobType", chars_max=100)
-    dataset = _dataset(fields)
+    fields = Fields(body, "", FIELDS, Faults())
+    job_type = fields.text("jobType", chars_max=100) or ""
+    for name in _OF_OTHERS if job_type == PIPELINE else _OF_PIPELINES:
+        if fields.get(name) is not None:
+            fields.faults.add(name, f"job type {shown(job_type)} has no {name}; remove the field")
+    return _read(fields, job_type)
+
+
+def read_request(body: Any) -> Submission:
+    """The same of a service request: a submission whose job type is pipeline. Raises Refused."""
+    return _read(Fields(body, "", REQUEST_FIELDS, Faults()), PIPELINE)
+
+
+def _read(fields: Fields, job_type: str) -> Submission:
+    dataset = _definition(fields, "dataset")
+    pipeline = _definition(fields, PIPELINE, required=job_type == PIPELINE)
     submission = Submission(
-        job_type=job_type or "",
-        name=fields.text("name", required=False, chars_max=200) or dataset or job_type or "",
+        job_type=job_type,
+        name=fields.text("name", required=False, chars_max=200) or dataset or pipeline or job_type,
         dataset=dataset,
         params=_object(fields, "params") or {},
         time_range=_object(fields, "timeRange"),
@@ -82,8 +108,13 @@ def read(body: Any) -> Submission:
         headers=_headers(fields),
         run_at=_run_at(fields),
         on_duplicate=_on_duplicate(fields),
+        pipeline=pipeline,
+        revision=_revision(fields),
+        values=_object(fields, "values"),
+        priority=_priority(fields),
+        start=_start(fields),
     )
-    faults.raise_if_any()
+    fields.faults.raise_if_any()
     return submission
 
 
@@ -120,6 +151,8 @@ def job_requested(
         callbacks=tuple(_callback(body, seal, names) for body in submission.callbacks),
         run_at=submission.run_at,
         owner=owner,
+        hold=not submission.start,
+        priority=PRIORITIES["normal"] if submission.priority is None else submission.priority,
     )
 
 
@@ -136,12 +169,38 @@ def _callback(body: Mapping[str, Any], seal: Seal, names: SealedFields) -> Callb
     )
 
 
-def _dataset(fields: Fields) -> str | None:
-    value = fields.get("dataset")
-    if value is None or (isinstance(value, str) and DEFINITION_ID.fullmatch(value)):
+def _definition(fields: Fields, kind: str, *, required: bool = False) -> str | None:
+    value = fields.get(kind)
+    if isinstance(value, str) and DEFINITION_ID.fullmatch(value):
         return value
-    fields.faults.add("dataset", f"expected the id of a dataset ({ID_RULE}), found {shown(value)}")
+    if value is not None or required:
+        fields.faults.add(kind, f"expected the id of a {kind} ({ID_RULE}), found {shown(value)}")
     return None
+
+
+def _revision(fields: Fields) -> int | None:
+    value = fields.get("revision")
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**62):
+        return value
+    fields.faults.add("revision", f"expected the number of a revision, from 1, found {shown(value)}")
+    return None
+
+
+def _priority(fields: Fields) -> int | None:
+    value = fields.get("priority")
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in PRIORITIES:
+        fields.faults.add("priority", f"unknown priority {shown(value)}; known: {listed(PRIORITIES)}")
+        return None
+    return PRIORITIES[value]
+
+
+def _start(fields: Fields) -> bool:
+    value = fields.get("start")
+    if not isinstance(value, bool | None):
+        fields.faults.add("start", f"expected true or false, found {shown(value)}")
+    return value is not False
 
 
 def _object(fields: Fields, name: str) -> Mapping[str, Any] | None:

@@ -1,9 +1,11 @@
-"""POST /v1/executions/{id}/cancel and /rerun: store the command, then wait a while for what it did."""
+"""POST /v1/executions/{id}/cancel and /rerun; what every command does: be stored, and wait for its answer."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
+from msgspec.structs import replace
 
 from services.api import commands, idempotency, openapi, views
 from services.api.bodies import read_json, reply
@@ -19,6 +21,8 @@ from services.runtime import entropy
 ANSWER_WITHIN_S = 5.0
 BODY_BYTES_MAX = 8_192
 REASON_CHARS_MAX = 500
+UNACCEPTABLE = frozenset({"bad_form", "reason_required"})
+"""Reasons that say what is wrong with the command itself, not with the moment at which it came."""
 
 router = APIRouter(prefix="/v1/executions", tags=["executions"], responses=openapi.PROBLEMS)
 Id = Annotated[str, Path(description="40 hex digits, as answered to the submit")]
@@ -32,7 +36,9 @@ Id = Annotated[str, Path(description="40 hex digits, as answered to the submit")
 )
 async def cancel(request: Request, id: Id, caller: Author, parts: AnyParts) -> Response:
     """End an execution, whatever it does at the moment. What has ended stays as it ended: 409."""
-    return await _command(request, id, caller, parts, "cancel", ("reason",))
+    body = await body_of(request)
+    asked = command(caller, parts, id, "cancel", idempotency.key_of(request))
+    return await answered(parts, replace(asked, **_read(body, ("reason",))), body)
 
 
 @router.post(
@@ -43,20 +49,26 @@ async def cancel(request: Request, id: Id, caller: Author, parts: AnyParts) -> R
 )
 async def rerun(request: Request, id: Id, caller: Author, parts: AnyParts) -> Response:
     """Run an ended execution again, as a new execution: `rerun_id`. The old one stays as it is."""
-    return await _command(request, id, caller, parts, "rerun", ("reason", "reuseResults"))
+    body = await body_of(request)
+    asked = command(caller, parts, id, "rerun", idempotency.key_of(request))
+    return await answered(parts, replace(asked, **_read(body, ("reason", "reuseResults"))), body)
 
 
-async def _command(
-    request: Request, id: str, caller: Caller, parts: Parts, kind: str, known: tuple[str, ...]
-) -> Response:
-    key = idempotency.key_of(request)
+async def body_of(request: Request, bytes_max: int = BODY_BYTES_MAX) -> Any:
+    """The body of a command, which may have none. Raises Problem."""
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    body = await read_json(request, BODY_BYTES_MAX) if has_body else {}
-    reason, reuse_results = _read(body, known)
+    return await read_json(request, bytes_max) if has_body else {}
+
+
+def command(
+    caller: Caller, parts: Parts, id: str, kind: str, key: str | None, step: str | None = None
+) -> ExecutionCommand:
+    """What the caller wants of an execution, or of a step of it. Raises Problem (404)."""
     if not ids.EXECUTION_ID.fullmatch(id):
         raise not_found()
-    asked = ExecutionCommand(
-        command_id=ids.command_id(caller.tenant, caller.principal, id, kind, key)
+    what = kind if step is None else f"{kind} {step}"
+    return ExecutionCommand(
+        command_id=ids.command_id(caller.tenant, caller.principal, id, what, key)
         if key
         else entropy.fresh_id(),
         execution_id=id,
@@ -64,21 +76,27 @@ async def _command(
         kind=kind,
         requested_by=caller.principal,
         requested_at=parts.clock.now(),
-        reason=reason,
-        reuse_results=reuse_results,
+        step=step,
+        owner=caller.owner,
+        role=caller.role.value,
+        groups=caller.groups,
     )
-    with parts.live.watch(id) as watch:
+
+
+async def answered(parts: Parts, asked: ExecutionCommand, body: Any, job_type: str | None = None) -> Response:
+    """Store the command and wait for the event that answers it, whichever process projects it."""
+    with parts.live.watch(asked.execution_id) as watch:
         body_hash = ids.body_hash(body)
-        command = await _give(parts, asked, body_hash)
-        if command.body_hash != body_hash:
+        given = await _give(parts, asked, body_hash, job_type)
+        if given.body_hash != body_hash:
             raise idempotency.conflict()
         until = asyncio.get_running_loop().time() + ANSWER_WITHIN_S
-        while command.answer is None and await watch.wait(until - asyncio.get_running_loop().time()):
-            command = await _find(parts, asked) or command
-    return _answer(command)
+        while given.answer is None and await watch.wait(until - asyncio.get_running_loop().time()):
+            given = await _find(parts, asked) or given
+    return _answer(given)
 
 
-def _read(body: Any, known: tuple[str, ...]) -> tuple[str | None, bool]:
+def _read(body: Any, known: tuple[str, ...]) -> Mapping[str, Any]:
     faults = Faults()
     fields = Fields(body, "", known, faults)
     reason = fields.text("reason", required=False, chars_max=REASON_CHARS_MAX)
@@ -86,28 +104,30 @@ def _read(body: Any, known: tuple[str, ...]) -> tuple[str | None, bool]:
     if not isinstance(reuse, bool | None):
         faults.add("reuseResults", "expected true or false")
     faults.raise_if_any()
-    return reason, bool(reuse)
+    return {"reason": reason, "reuse_results": bool(reuse)}
 
 
-async def _give(parts: Parts, asked: ExecutionCommand, body_hash: str) -> Command:
+async def _give(parts: Parts, asked: ExecutionCommand, body_hash: str, job_type: str | None) -> Command:
     try:
-        command = await parts.pool.write(lambda cursor: commands.give(cursor, asked, body_hash))
+        given = await parts.pool.write(lambda cursor: commands.give(cursor, asked, body_hash, job_type))
     except Unknown:
         raise not_found() from None
     except Ended as error:
         raise Problem("command-refused", f"the execution has ended: {error}") from None
     parts.wake_relay()
-    return command
+    return given
 
 
 async def _find(parts: Parts, asked: ExecutionCommand) -> Command | None:
     return await parts.pool.read(lambda cursor: commands.find(cursor, asked.tenant, asked.command_id))
 
 
-def _answer(command: Command) -> Response:
-    if command.answer == "command.refused":
-        raise Problem("command-refused", f"{command.reason}: {command.message}")
-    body = views.command(command)
-    if command.answer is None:  # it is stored, and will be answered by an event
+def _answer(given: Command) -> Response:
+    if given.answer == "command.refused":
+        if given.reason in UNACCEPTABLE:
+            raise Problem("command-unacceptable", f"{given.reason}: {given.message}")
+        raise Problem("command-refused", f"{given.reason}: {given.message}")
+    body = views.command(given)
+    if given.answer is None:  # it is stored, and will be answered by an event
         return reply(body, 202, {"Location": body["links"]["events"]})
     return reply(body)

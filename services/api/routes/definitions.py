@@ -17,6 +17,7 @@ from services.contracts.names import DEFINITION_ID
 
 BODY_BYTES_MAX = 262_144
 
+Id = Annotated[str, Path(description=f"the definition's id: {ID_RULE}")]
 IfMatch = Annotated[str | None, Header(description="write only over this revision")]
 IfNoneMatch = Annotated[str | None, Header(description="`*`: only create")]
 AtRevision = Annotated[int | None, Query(ge=1, le=2**62, description="default: the current one")]
@@ -25,8 +26,12 @@ AtRevision = Annotated[int | None, Query(ge=1, le=2**62, description="default: t
 def routes_of(kind: Kind) -> APIRouter:
     """The routes of one kind."""
     router = APIRouter(prefix=kind.route, tags=[kind.plural], responses=openapi.PROBLEMS)
-    Id = Annotated[str, Path(description=f"the {kind.name}'s id: {ID_RULE}")]  # noqa: N806 a type
+    _add_writes(router, kind)
+    _add_reads(router, kind)
+    return router
 
+
+def _add_writes(router: APIRouter, kind: Kind) -> None:
     @router.put(
         "/{id}",
         operation_id=f"put{kind.title}",
@@ -47,6 +52,17 @@ def routes_of(kind: Kind) -> APIRouter:
     ) -> Response:
         return await _put(kind, id, request, caller, parts, Conditions(if_match, if_none_match))
 
+    @router.delete(
+        "/{id}",
+        operation_id=f"delete{kind.title}",
+        summary=f"Remove a {kind.name}; executions that have begun keep the revision they started with.",
+        status_code=204,
+    )
+    async def delete(id: Id, caller: Operator, parts: AnyParts, if_match: IfMatch = None) -> Response:
+        return await _delete(kind, id, caller, parts, Conditions(if_match))
+
+
+def _add_reads(router: APIRouter, kind: Kind) -> None:
     @router.get(
         "/{id}",
         operation_id=f"get{kind.title}",
@@ -86,17 +102,6 @@ def routes_of(kind: Kind) -> APIRouter:
         id: Id, caller: Viewer, parts: AnyParts, limit: Limit = 50, cursor: CursorText = None
     ) -> Response:
         return await _revisions(kind, id, caller, parts, limit, cursor)
-
-    @router.delete(
-        "/{id}",
-        operation_id=f"delete{kind.title}",
-        summary=f"Remove a {kind.name}; executions that have begun keep the revision they started with.",
-        status_code=204,
-    )
-    async def delete(id: Id, caller: Operator, parts: AnyParts, if_match: IfMatch = None) -> Response:
-        return await _delete(kind, id, caller, parts, Conditions(if_match))
-
-    return router
 
 
 async def _put(

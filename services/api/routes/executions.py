@@ -48,12 +48,13 @@ def _filters(
     tag: Text = None,
     submitted_after: Annotated[AwareDatetime | None, Query(description="then or later")] = None,
     submitted_before: Annotated[AwareDatetime | None, Query(description="before then")] = None,
+    pipeline: Text = None,
 ) -> Filters:
     unknown = sorted({*request.query_params} - _PARAMETERS)
     if unknown:  # a filter with a slip in its name would show everything
         raise invalid(clean(unknown[0]), f"unknown parameter; known: {listed(sorted(_PARAMETERS))}")
     statuses = tuple(sorted({one.value for one in status or ()}))
-    return Filters(statuses, job_type, requester, tag, submitted_after, submitted_before)
+    return Filters(statuses, job_type, requester, tag, submitted_after, submitted_before, pipeline)
 
 
 @router.get(

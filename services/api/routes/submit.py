@@ -13,14 +13,14 @@ from services import jobs
 from services.api import accepting, duplicates, executions, idempotency, openapi, views
 from services.api.accepting import Identity
 from services.api.bodies import read_json, reply
-from services.api.core import submission
+from services.api.core import service_requests, submission
 from services.api.core.submission import OnDuplicate, SealedFields, Submission
 from services.api.executions import Execution, File
 from services.api.keys import Caller
 from services.api.parts import AnyParts, Author, Parts
 from services.api.problems import Problem, invalid
 from services.contracts import ids
-from services.contracts.commands import JobRequested
+from services.contracts.commands import Definition, JobRequested
 from services.contracts.errors import FieldError
 from services.contracts.status import Status
 from services.jobs.refused import Refused
@@ -50,19 +50,26 @@ async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     key = idempotency.key_of(request)
     wait_s = _wait_s(request)
     body = await read_json(request, BODY_BYTES_MAX)
-    asked = submission.read(body)
-    execution_id = (
-        ids.execution_id(caller.tenant, caller.principal, ROUTE, key) if key else entropy.fresh_id()
-    )
-    is_new = await _submit(parts, caller, asked, Identity(execution_id, key, ids.body_hash(body)))
-    if not is_new and asked.on_duplicate is OnDuplicate.RERUN_IF_FAILED:
-        execution_id = await duplicates.rerun_if_failed(parts, caller, execution_id)
+    execution_id = await take(parts, caller, submission.read(body), key, body, ROUTE)
     if wait_s is None:
         return _accepted(execution_id)
     ended = await _ended(parts, caller, execution_id, wait_s)
     answer = ended or _accepted(execution_id)
     answer.headers["Preference-Applied"] = f"wait={wait_s}"
     return answer
+
+
+async def take(
+    parts: Parts, caller: Caller, asked: Submission, key: str | None, body: Any, route: str
+) -> str:
+    """The id of the execution that a body asks for, new or known. Raises Problem, Refused, DatabaseAway."""
+    execution_id = (
+        ids.execution_id(caller.tenant, caller.principal, route, key) if key else entropy.fresh_id()
+    )
+    is_new = await _submit(parts, caller, asked, Identity(execution_id, key, ids.body_hash(body)))
+    if not is_new and asked.on_duplicate is OnDuplicate.RERUN_IF_FAILED:
+        return await duplicates.rerun_if_failed(parts, caller, execution_id)
+    return execution_id
 
 
 async def _submit(parts: Parts, caller: Caller, asked: Submission, identity: Identity) -> bool:
@@ -120,10 +127,7 @@ def _wait_s(request: Request) -> int | None:
 
 async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id: str) -> JobRequested:
     """The checked record, secrets sealed. Raises Refused."""
-    definition = None if asked.dataset is None else await accepting.definition(parts, caller, asked.dataset)
-    if definition is None and asked.dataset is not None:
-        message = f'unknown dataset "{asked.dataset}"; GET /v1/datasets lists them'
-        raise Refused((FieldError("dataset", message),))
+    definition = await _definition(parts, caller, asked)
     record = submission.job_requested(
         asked,
         execution_id=execution_id,
@@ -135,8 +139,23 @@ async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id:
         seal=lambda plain, field: parts.sealer.seal(plain, caller.tenant, field),
         names=NAMES,
     )
+    if asked.pipeline is not None:
+        record = service_requests.completed(record, asked)
     jobs.plan(record)
     return record
+
+
+async def _definition(parts: Parts, caller: Caller, asked: Submission) -> Definition | None:
+    """What the submission names. Raises Refused when there is none."""
+    kind, id = ("dataset", asked.dataset) if asked.pipeline is None else ("pipeline", asked.pipeline)
+    if id is None:
+        return None
+    found = await accepting.definition(parts, caller, id, kind, asked.revision)
+    if found is None:
+        revision = "" if asked.revision is None else f" revision {asked.revision}"
+        message = f'unknown {kind} "{id}"{revision}; GET /v1/{kind}s lists them'
+        raise Refused((FieldError(kind, message),))
+    return found
 
 
 def _accepted(execution_id: str) -> Response:

@@ -286,8 +286,9 @@ def test_a_service_request_with_an_approval() -> None:
 
 
 def test_what_it_waits_for_is_told_while_it_waits() -> None:
-    asked = {"step": "ask", "reason": "approval", "until": "2026-01-01T12:00:00Z", "content_hash": "c1"}
-    detail = {"detail": {"approvers": ["bob"]}}
+    noon = "2026-01-01T12:00:00Z"
+    asked = {"step": "ask", "reason": "approval", "since": noon, "until": noon, "content_hash": "c1"}
+    detail = {"detail": {"approvers": ["bob"]}, "not_by": ["alice", "ada"]}
     before = fold([record(event) for event in PIPELINE[:3]])[0]
     assert waiting_json(before) == {
         "reason": None,
