@@ -109,9 +109,12 @@ def _finished(draft: Draft, calling: Mapping[str, Work], runs: int) -> Step:
     retry, attempts = policies.retry(fields, kind.max_attempts)
     following = hooks.followers(draft.hooks)
     made = [_action(hook, calling) for hook in draft.hooks if hook not in following]
-    usual = draft.work.parameters.get("expires_after_s", kind.timeout_s)
-    if draft.kind == "WAIT_FOR_APPROVAL" and fields.get("timeout_s") is not None:
-        fields.faults.add(fields.pointer("timeout_s"), "expected none: expires_after_s bounds an approval")
+    timeout_s = kind.timeout_s
+    if kind.timeout_key is not None:
+        timeout_s = draft.work.parameters[kind.timeout_key]
+        if fields.get("timeout_s") is not None:
+            message = f"expected none: the parameter {kind.timeout_key} bounds {draft.kind}"
+            fields.faults.add(fields.pointer("timeout_s"), message)
     return Step(
         name=draft.name,
         at=draft.at,
@@ -119,7 +122,7 @@ def _finished(draft: Draft, calling: Mapping[str, Work], runs: int) -> Step:
         work=draft.work,
         calls=tuple(calling.values()),
         flow=_flow(fields, tuple(edge.to for edge in draft.node.next), tuple(made), retry, runs),
-        timeout_s=policies.whole(fields, "timeout_s", policies.STEP_TIMEOUT_MAX_S, usual),
+        timeout_s=policies.whole(fields, "timeout_s", policies.STEP_TIMEOUT_MAX_S, timeout_s),
         max_attempts=attempts,
     )
 

@@ -51,6 +51,7 @@ def unknown_in_steps(
     shape: Chain,
     values: frozenset[str],
 ) -> list[FieldError]:
+    """Faults of everything that steps and their hooks read, each where it is written."""
     found: list[FieldError] = []
     for draft in drafts:
         earlier = shape.earlier.get(draft.name, frozenset())

@@ -71,5 +71,6 @@ APPROVAL = Kind(
     read=_read,
     keys=("approvers", "groups", "quorum", "form", "expires_after_s", "on_expiry"),
     timeout_s=EXPIRES_AFTER_S,
+    timeout_key="expires_after_s",
     max_attempts=1,
 )

@@ -18,6 +18,7 @@ Plan = Callable[[Step, Mapping[str, Json], Mapping[str, Json], Faults], Json]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """A kind of step. `keys` are its known parameters. `secrets`: its headers and data may take secrets.
+    `timeout_key`: the parameter that says how long it may take, in the place of the step's timeout_s.
 
     `plan` makes the parameters when the request is made; such a kind takes values of the request only, and
     nothing in its parameters is filled later: a value that looks like a placeholder stays what it is.
@@ -27,5 +28,6 @@ class Kind:
     keys: tuple[str, ...] = ()
     timeout_s: int
     max_attempts: int
+    timeout_key: str | None = None
     secrets: bool = False
     plan: Plan | None = None
