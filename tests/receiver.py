@@ -3,9 +3,10 @@
 import asyncio
 import gzip
 import socket
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 Answer = Callable[["Call", asyncio.StreamWriter], Awaitable[None]]
@@ -24,9 +25,10 @@ class Call:
 
 @dataclass
 class Receiver:
-    """`script` holds the answers of a target in turn, the last one for ever; the default is 204."""
+    """`script` holds the answers of a target, or of its path, in turn, the last one for ever."""
 
     port: int = 0
+    otherwise: Answer = field(default_factory=lambda: status(204))
     script: dict[str, list[Answer]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
@@ -161,6 +163,22 @@ async def receiving() -> AsyncIterator[Receiver]:
         await asyncio.gather(*open_calls, return_exceptions=True)
 
 
+@contextmanager
+def receiving_aside() -> Iterator[Receiver]:
+    """The same, in a thread of its own, for tests that are no coroutines."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="receiver", daemon=True)
+    thread.start()
+    made = receiving()
+    try:
+        yield asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(10)
+    finally:
+        asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 async def _serve_one(receiver: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")[:-2]
@@ -169,7 +187,7 @@ async def _serve_one(receiver: Receiver, reader: asyncio.StreamReader, writer: a
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     call = Call(method, target, headers, body, time.monotonic())
     receiver.calls.append(call)
-    answers = receiver.script.get(target, [])
-    answer = (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else status(204)
+    answers = receiver.script.get(target) or receiver.script.get(target.partition("?")[0], [])
+    answer = (answers.pop(0) if len(answers) > 1 else answers[0]) if answers else receiver.otherwise
     await answer(call, writer)
     await writer.drain()
