@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from services.cli import asyncapi, config, context, decrypt, dlq, doctor, events, job, topics
+from services.cli import (
+    asyncapi,
+    config,
+    context,
+    decrypt,
+    dlq,
+    doctor,
+    events,
+    job,
+    pipeline,
+    request,
+    topics,
+)
 from services.cli.dev import command as dev
 from services.cli.failure import Exit, Failed
 from services.cli.targets import Choice
@@ -22,6 +34,8 @@ app = typer.Typer(
 app.command("dev", rich_help_panel="Run on this machine")(dev.dev)
 app.command("doctor", rich_help_panel="Run on this machine")(doctor.doctor)
 app.add_typer(job.app, name="job", rich_help_panel="Use")
+app.add_typer(pipeline.app, name="pipeline", rich_help_panel="Use")
+app.add_typer(request.app, name="request", rich_help_panel="Use")
 app.add_typer(events.app, name="events", rich_help_panel="Look after")
 app.add_typer(dlq.app, name="dlq", rich_help_panel="Look after")
 app.command("asyncapi", rich_help_panel="Look after")(asyncapi.asyncapi)

@@ -1,17 +1,13 @@
 """`millstream job`: submit, look, follow, end and repeat executions, all through the public REST API."""
 
 import hashlib
-import json
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
-from services.cli import output, rest, sample, views, watching
+from services.cli import commanding, output, reading, rest, sample, views, watching
 from services.cli.failure import Exit, Failed
 from services.cli.output import AsJson, AsJsonLines
 from services.cli.rest import Api
@@ -19,7 +15,6 @@ from services.runtime import entropy
 
 EXECUTIONS = "/v1/executions"
 LIMIT_MAX = 200
-ASK_AGAIN_S = 1.0
 
 app = typer.Typer(no_args_is_help=True, help="Submit, follow, end and repeat executions.")
 Id = Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id, 40 hex digits.")]
@@ -56,7 +51,7 @@ def submit(
 ) -> None:
     """Submit an execution; prints its id (with --wait, what became of it)."""
     api = rest.connect(context)
-    body = _body(file)
+    body = reading.body(file)
     if use_sample:
         sample.ensure_dataset(api)
         body = {**sample.REQUEST, **body}
@@ -72,7 +67,7 @@ def submit(
     if dataset is not None:
         body.setdefault("jobType", "export")
     if param:
-        body["params"] = body.get("params", {}) | dict(map(_parameter, param))
+        body["params"] = body.get("params", {}) | dict(reading.parameter(one, "--param") for one in param)
     if "jobType" not in body:
         raise Failed("expected a FILE, --type, --dataset or --sample, found none", Exit.USAGE_OR_CANCELLED)
     # with a key of our own, what sends the request again after a broken connection asks for nothing twice
@@ -109,33 +104,6 @@ def _finish(api: Api, id: str, as_json: bool) -> None:
         views.execution(found)
     if found["status"] not in watching.COMPLETED:
         raise typer.Exit(Exit.FAILED)
-
-
-def _body(file: Path | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        body = yaml.safe_load(text)
-    except OSError as error:
-        raise Failed(
-            f"{file}: expected a readable file, found {error.strerror}", Exit.USAGE_OR_CANCELLED
-        ) from None
-    except yaml.YAMLError as error:
-        raise Failed(f"{file}: expected JSON or YAML, found {error}", Exit.USAGE_OR_CANCELLED) from None
-    if not isinstance(body, dict):
-        raise Failed(f"{file}: expected an object, found {type(body).__name__}", Exit.USAGE_OR_CANCELLED)
-    return body
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise Failed(f"--param: expected NAME=VALUE, found {text!r}", Exit.USAGE_OR_CANCELLED)
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 @app.command()
@@ -259,25 +227,9 @@ def rerun(
 def _command(
     context: typer.Context, id: str, kind: str, body: Mapping[str, Any], *, until_answered: bool = False
 ) -> dict[str, Any]:
-    """Ask, and say so when the answer takes its time. Raises Failed when it is refused."""
-    given = {name: value for name, value in body.items() if value is not None}
-    headers = {"Idempotency-Key": entropy.fresh_id()}
-
-    api = rest.connect(context)
-
-    def ask() -> dict[str, Any]:
-        answer = api.request("POST", f"{EXECUTIONS}/{id}/{kind}", body=given, headers=headers)
-        done: dict[str, Any] = answer.json()
-        return done
-
-    done = ask()
-    if done["answer"] is None:
-        as_new = f" as {done['rerun_id']}" if done["rerun_id"] else ""
-        output.note(f"stored{as_new}, not done yet: the log will tell; millstream job watch {id}")
-    while until_answered and done["answer"] is None:
-        time.sleep(ASK_AGAIN_S)
-        done = ask()  # the same key: it waits for the same command, and hears of its refusal
-    return done
+    watch = f"millstream job watch {id}"
+    path = f"{EXECUTIONS}/{id}/{kind}"
+    return commanding.give(rest.connect(context), path, body, watch, until_answered=until_answered)
 
 
 @app.command()

@@ -49,14 +49,15 @@ class Api:
         path: str,
         *,
         body: Any = None,
+        content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
-        """An answer that is no error. Raises Failed."""
+        """An answer that is no error; `content` is a body as it is. Raises Failed."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
             # msgspec, since YAML knows instants and JSON does not
-            content = None if body is None else msgspec.json.encode(body)
+            content = content if body is None else msgspec.json.encode(body)
             sent = {**({} if body is None else {"Content-Type": "application/json"}), **(headers or {})}
             answer = self._client.request(method, path, content=content, headers=sent, params=given)
         except httpx.HTTPError as error:

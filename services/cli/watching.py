@@ -78,6 +78,14 @@ def detail(event: Event) -> str:
         case "file.published":
             file = event["file"]
             return f"{file['name']}: {output.amount(file['rows'], file['bytes'])}"
+        case "approval.decided":
+            quorum = f"{event['approvals']} of {event['quorum']}"
+            by = event["decided_by"] or "nobody in time"
+            return f"{event['step']}: {event['decision']} by {by} ({quorum}) {event['reason'] or ''}"
+        case "approval.remarked":
+            return f"{event['step']}: {event['remarked_by']}: {event['remark']}"
+        case "hook.completed" | "hook.failed":
+            return f"{event['step']}: {event['hook']} on {event['on']} {event.get('message') or ''}"
         case _:
             return _plain(event)
 
@@ -88,6 +96,7 @@ def _plain(event: Event) -> str:
     parts += [str(event[name]) for name in ("command", "reason", "message") if event.get(name)]
     parts += [f"by {event['requested_by']}"] if event.get("requested_by") else []
     parts += [f"again at {event['retry_at'][11:19]}"] if event.get("retry_at") else []
+    parts += [f"until {event['until'][:19]}Z"] if event.get("until") else []
     return " ".join(parts)
 
 

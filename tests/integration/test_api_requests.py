@@ -86,7 +86,7 @@ def test_an_unknown_job_type_lists_the_known_ones_and_stores_nothing(api: Api, c
     answer = client.post("/v1/executions", json={"jobType": "pdf"})
     assert answer.status_code == 400
     assert answer.json()["errors"] == [
-        {"pointer": "jobType", "message": 'unknown job type "pdf"; known: export, noop'}
+        {"pointer": "jobType", "message": 'unknown job type "pdf"; known: export, noop, pipeline'}
     ]
     assert api.count("job_request") == before
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.api.routes import commands
-from services.cli import job
+from services.cli import commanding
 from services.contracts import ids
 from services.contracts.commands import ExecutionCommand
 from services.contracts.events import (
@@ -172,7 +172,7 @@ def test_one_that_fails_is_exit_code_1_where_asked_for(millstream: Millstream, a
 def ended(millstream: Millstream, api: Api, monkeypatch: pytest.MonkeyPatch) -> str:
     """An execution that has failed; no command of the test is answered at once."""
     monkeypatch.setattr(commands, "ANSWER_WITHIN_S", 0.0)
-    monkeypatch.setattr(job, "ASK_AGAIN_S", 0.05)
+    monkeypatch.setattr(commanding, "ASK_AGAIN_S", 0.05)
     id = millstream("job", "submit", "--type", "noop").out.strip()
     tenant = api.rows("SELECT tenant FROM api.job_request WHERE execution_id = %s", id)[0][0]
     failed = ExecutionFailed(**facts(id, 2, tenant), reason="r", message="m", step=None, dead_letter=None)

@@ -8,8 +8,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.serving import FLIGHTS, Api, serving
-from tests.stack import Stack
+from tests.serving import FLIGHTS, Api
 
 pytestmark = pytest.mark.postgres
 
@@ -40,12 +39,6 @@ steps:
     step_type: EXPORT
     parameters: {dataset: flights-report, batches: ["9E"]}
 """
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from services.api.openapi import COMMANDS
 from services.contracts import events
 from services.contracts.commands import ExecutionCommand
 from services.contracts.events import Event
-from tests.serving import Api, facts, serving
-from tests.stack import Stack
+from tests.serving import Api, facts
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
@@ -45,12 +44,6 @@ PIPELINE: dict[str, Any] = {
     "limits": [{"key": "pipeline", "max": 2}],
 }
 VALUES = {"to": "Ada", "api_token": "hush-hush"}
-
-
-@pytest.fixture(scope="module")
-def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api")) as served:
-        yield served
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,126 @@
+"""`millstream pipeline`: definitions of pipelines, through the public REST API; `check` needs none."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+import yaml
+
+from services.cli import output, reading, rest
+from services.cli.failure import Failed
+from services.cli.output import AsJson, AsJsonLines
+from services.jobs import pipeline
+from services.jobs.refused import Refused
+
+PIPELINES = "/v1/pipelines"
+PAGE = 200
+
+app = typer.Typer(no_args_is_help=True, help="Store, show and check definitions of pipelines.")
+Id = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's id.")]
+File = Annotated[Path, typer.Argument(help="The definition as YAML or JSON; - reads stdin.")]
+IfMatch = Annotated[str | None, typer.Option(help="Only over the revision with this etag.")]
+
+
+def path_of(id: str) -> str:
+    """Where a pipeline is."""
+    return f"{PIPELINES}/{quote(id, safe='')}"
+
+
+@app.command()
+def put(
+    context: typer.Context,
+    id: Id,
+    file: File,
+    if_match: IfMatch = None,
+    only_new: Annotated[bool, typer.Option("--new", help="Only if there is none of that id.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create or replace a pipeline; the same definition again makes no revision."""
+    headers = {"Content-Type": "application/yaml"}  # of which JSON is a part
+    headers |= {"If-Match": if_match} if if_match is not None else {}
+    headers |= {"If-None-Match": "*"} if only_new else {}
+    content = reading.text(file).encode()
+    stored = rest.connect(context).request("PUT", path_of(id), content=content, headers=headers).json()
+    if as_json:
+        output.json_document(stored)
+    else:
+        typer.echo(f"{id} revision {stored['revision']}")
+
+
+@app.command()
+def get(
+    context: typer.Context,
+    id: Id,
+    revision: Annotated[int | None, typer.Option(min=1, help="Not the current one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a pipeline: what runs."""
+    found = rest.connect(context).get(path_of(id), revision=revision)
+    if as_json:
+        output.json_document(found)
+        return
+    output.note(f"{id} revision {found['revision']}, by {found['changed_by']}, etag {found['etag']}")
+    typer.echo(yaml.safe_dump(found["definition"], sort_keys=False, allow_unicode=True).rstrip())
+
+
+@app.command("list")
+def list_all(context: typer.Context, as_json: AsJson = False, as_lines: AsJsonLines = False) -> None:
+    """List the pipelines, in order of id."""
+    items = rest.connect(context).pages(PIPELINES, limit=PAGE)
+    if as_lines:
+        for item in items:
+            output.json_line(item)
+        return
+    found = list(items)
+    if as_json:
+        output.json_document(found)
+    elif found:
+        output.table(("PIPELINE", "REVISION", "BY", "CHANGED"), map(_row, found))
+    else:
+        output.note("no pipelines yet; try: millstream pipeline put <id> <file>")
+
+
+@app.command()
+def revisions(context: typer.Context, id: Id, as_json: AsJson = False) -> None:
+    """List the revisions of a pipeline, the newest first."""
+    found = list(rest.connect(context).pages(f"{path_of(id)}/revisions", limit=PAGE))
+    if as_json:
+        output.json_document(found)
+    else:
+        rows = ((*_row(item)[1:], "deleted" if item["deleted"] else None) for item in found)
+        output.table(("REVISION", "BY", "CHANGED", ""), rows)
+
+
+@app.command()
+def delete(context: typer.Context, id: Id, if_match: IfMatch = None) -> None:
+    """Remove a pipeline; requests that have begun go on."""
+    headers = {} if if_match is None else {"If-Match": if_match}
+    rest.connect(context).request("DELETE", path_of(id), headers=headers)
+    typer.echo(f"{id} deleted")
+
+
+@app.command()
+def check(file: File, as_json: AsJson = False) -> None:
+    """Name everything that is wrong with a definition; exit code 1 when something is. Asks no api."""
+    body = reading.document(file)
+    try:
+        found = pipeline.parse(body)
+    except Refused as refused:
+        if as_json:
+            output.json_document([{"pointer": e.pointer, "message": e.message} for e in refused.errors])
+            raise typer.Exit(1) from None
+        lines = [f"  {error.pointer}: {error.message}" for error in refused.errors]
+        raise Failed("\n".join([f"{file}: {len(lines)} faults", *lines])) from None
+    if as_json:
+        output.json_document([])
+        return
+    typer.echo(f"{file}: {len(found.steps)} steps, first {found.steps[0].name}")
+    fields = (f"{field.name} ({field.type})" for field in found.form)
+    output.fields(
+        (("values", ", ".join(fields) or "none"), ("datasets", ", ".join(sorted(found.datasets)) or None))
+    )
+
+
+def _row(item: Any) -> tuple[Any, ...]:
+    return item["id"], item["revision"], item["changed_by"], output.instant(item["changed_at"])
