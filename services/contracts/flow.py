@@ -73,8 +73,8 @@ class Flow(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def packed(flow: Flow) -> Json:
-    """The flow as a plan carries it."""
-    return msgspec.to_builtins(flow)
+    """The flow as a plan carries it, and as the log gives it back: with lists where the flow has tuples."""
+    return msgspec.json.decode(msgspec.json.encode(flow))
 
 
 def flow_of(packed: Json) -> Flow | None:

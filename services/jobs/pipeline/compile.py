@@ -111,5 +111,5 @@ def _planned(step: Step, pipeline: Pipeline, given: Mapping[str, Json], faults: 
         timeout_s=step.timeout_s,
         max_attempts=step.max_attempts,
         # Through JSON, so that a plan is equal to itself as read from the log: there a tuple is a list.
-        flow=msgspec.json.decode(msgspec.json.encode(flow.packed(step.flow))),
+        flow=flow.packed(step.flow),
     )
