@@ -6,8 +6,8 @@ from typing import Any
 
 from services.api import views
 from services.api.core.links import Links
-from services.api.core.service_requests import masked
 from services.api.executions import Execution, File, Word
+from services.contracts.public import masked
 from services.contracts.status import WORDS, Status
 
 ROUTE = "/v1/requests"

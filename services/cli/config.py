@@ -70,7 +70,12 @@ def show(
 
 def _values(section: type[Section], environ: Mapping[str, str]) -> tuple[Mapping[str, object], list[str]]:
     """The masked values of a section by field, and what is wrong with it; to be missing is not wrong."""
-    own = {key: value for key, value in environ.items() if key.startswith(f"{PREFIX}{section.prefix}")}
+    fixed = settings.keys_of(section)
+    own = {
+        key: value
+        for key, value in environ.items()
+        if key.removesuffix("_FILE") in fixed or (not fixed and key.startswith(f"{PREFIX}{section.prefix}"))
+    }
     values, problems = _load(create_model("One", one=(section, ...)), own)
     if values is not None:
         masked = values["one"]

@@ -58,7 +58,7 @@ def line(event: Event) -> str:
     return f"{event['sequence']:>5}  {at}  {event['type']:<22}  {detail(event)}".rstrip()
 
 
-def detail(event: Event) -> str:
+def detail(event: Event) -> str:  # noqa: PLR0911 one return an event
     """What is worth knowing of an event beside its type."""
     match event["type"]:
         case "execution.accepted":

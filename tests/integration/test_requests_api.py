@@ -195,6 +195,7 @@ def test_the_view_is_in_the_words_of_requests_and_hides_secrets(api: Api, client
     assert (ask["step_name"], ask["step_type"], ask["status"]) == ("ask", "WAIT_FOR_APPROVAL", "Running")
     assert [event["event_type"] for event in ask["events"]] == ["Not Started", "Running"]
     assert [event["event_type"] for event in call["events"]] == ["Not Started"]
+    assert "hush-hush" not in client.get(f"/v1/executions/{id}/events").text
     execution = client.get(f"/v1/executions/{id}").json()
     assert (execution["status"], execution["words"]["exhaust"]) == ("waiting", "PROCESSING")
     assert (execution["pipeline"], execution["dataset"]) == ({"id": "calls", "revision": 1}, None)

@@ -1,9 +1,7 @@
-"""Service requests (S3): what a submission becomes once its pipeline is known; how values are shown."""
+"""Service requests (S3): what a submission becomes once its pipeline is known, and their words."""
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -13,9 +11,6 @@ from services.contracts.commands import JobRequested, Json
 from services.contracts.status import WORDS, Status
 from services.jobs import pipeline
 from services.jobs.pipeline import Pipeline
-
-MASK = "***"
-_SECRET = re.compile(r"pass(word|wd|phrase)|secret|token|credential|api_?key|authorization", re.IGNORECASE)
 
 STATUSES: Mapping[str, tuple[str, ...]] = {
     word: tuple(status.value for status in Status if WORDS[status].request == word)
@@ -46,14 +41,3 @@ def parsed(body: Json) -> Pipeline:
 @lru_cache(maxsize=128)
 def _parsed(text: bytes) -> Pipeline:
     return pipeline.parse(msgspec.json.decode(text))
-
-
-def masked(value: Any, name: str = "") -> Any:
-    """A value as readers see it: what has the name of a secret is hidden, at any depth."""
-    if _SECRET.search(name) and value is not None:
-        return MASK
-    if isinstance(value, Mapping):
-        return {key: masked(inner, str(key)) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [masked(inner) for inner in value]
-    return value

@@ -14,10 +14,14 @@ from services.contracts import envelope, ids
 from services.contracts.commands import Callback, JobRequested
 from services.contracts.events import (
     TYPES,
+    ApprovalDecided,
     Event,
     ExecutionAccepted,
     ExecutionCompleted,
+    ExecutionResumed,
     ExecutionStarted,
+    ExecutionWaiting,
+    HookFailed,
     StepCompleted,
     StepRunning,
     matching,
@@ -118,6 +122,30 @@ class Driver:
 
 
 # ---------------------------------------------------------------- who hears of what
+
+
+def test_what_pipelines_tell_is_heard_by_its_name() -> None:
+    asked = callback("execution.waiting", "approval.decided", "hook.failed")
+    waiting = ExecutionWaiting(**facts(2), reason="approval", step="ask", until=None)
+    decided = ApprovalDecided(
+        **facts(3),
+        step="ask",
+        decision="approved",
+        decided_by="bob",
+        owner=None,
+        reason=None,
+        form={},
+        content_hash="c",
+        approvals=1,
+        quorum=1,
+    )
+    failed = HookFailed(
+        **facts(5), step="ask", hook="Logger:done", on="exit", attempt=3, reason="r", message="m"
+    )
+    resumed = ExecutionResumed(**facts(4), reason="approval")
+    driver = Driver()
+    driver.feed(*map(record, [accepted(asked), waiting, decided, resumed, failed]))
+    assert driver.told == [(2, "0"), (3, "0"), (5, "0")]
 
 
 @pytest.mark.parametrize(
