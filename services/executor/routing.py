@@ -9,6 +9,7 @@ from services.contracts.commands import (
     StepOutcome,
     StepReport,
 )
+from services.contracts.names import REQUEST_BYTES_MAX
 from services.contracts.partition import partition_of
 from services.executor.core import request
 from services.runtime.processor.types import Input, Poison, Routed
@@ -38,8 +39,11 @@ def _routed(record: Input, message: Record) -> Routed:
         case ExecutionCommand():
             _check_execution(record, message.execution_id)
             request.check_command(message)
-            if (size := len(record.value or b"")) > COMMAND_BYTES_MAX:
-                raise Poison("too_large", f"expected at most {COMMAND_BYTES_MAX} bytes, found {size}")
+            # A rerun may bring its definition, an amendment its values: what a request may hold.
+            carries = message.definition is not None or message.values is not None
+            most = REQUEST_BYTES_MAX if carries else COMMAND_BYTES_MAX
+            if (size := len(record.value or b"")) > most:
+                raise Poison("too_large", f"expected at most {most} bytes, found {size}")
             return Routed(message.execution_id, message)
         case StepReport() | StepOutcome():
             _check_execution(record, message.execution_id)
