@@ -58,7 +58,7 @@ def chain(*steps: PlannedStep) -> tuple[PlannedStep, ...]:
 
 def approval(name: str = "approve", *actions: Action, **parameters: Any) -> PlannedStep:
     """A step that waits for an approval."""
-    more = {key: parameters.pop(key) for key in ("next", "wait_before_s") if key in parameters}
+    more = {key: parameters.pop(key) for key in ("next", "max_step_runs") if key in parameters}
     return step(name, *actions, kind="WAIT_FOR_APPROVAL", parameters=parameters, **more)
 
 

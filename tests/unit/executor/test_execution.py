@@ -271,7 +271,7 @@ class World:
             due = decide.next_instant(self.state)
             if due is not None and due <= self.now:
                 self.take(decide.due(self.state, self.now, NOW - timedelta(days=1)))
-        elif kind in ("cancel", "rerun"):
+        elif kind in ANSWERS:
             story = Story.on(self.state, "", self.now)
             commands.decide(story, command(kind, str(pick)))
             self.take(story)
@@ -283,10 +283,17 @@ class World:
             self.take(decide.outcome(self.state, outcome(order, take, kind, files=files), self.now))
 
 
+ANSWERS = {
+    "cancel": "execution.cancelled",
+    "pause": "execution.waiting",
+    "rerun": "execution.rerun",
+    "resume": "execution.resumed",
+}
+KINDS = [*ANSWERS, "amend", "approve", "explode", "reject", "remark", "start"]
 WORDS = ["claim", "heartbeat", "part", "done", "retry", "fail", "time", "time"]
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from([*WORDS * 3, "cancel", "rerun"]),
+        st.sampled_from([*WORDS * 3, *ANSWERS]),
         st.integers(0, 1000),
         st.sampled_from(["a", "b", "c"]),
     ),
@@ -345,7 +352,7 @@ def test_said_twice_is_said_once(moves: list[tuple[str, int, str]]) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(MOVES, st.sampled_from(["cancel", "rerun", "explode"]))
+@given(MOVES, st.sampled_from(KINDS))
 def test_every_command_in_every_state_is_answered_once(moves: list[tuple[str, int, str]], kind: str) -> None:
     world = World(2)
     for move in moves:
@@ -359,7 +366,7 @@ def test_every_command_in_every_state_is_answered_once(moves: list[tuple[str, in
         assert len(story.events) == 1
         assert story.execution.status is before.status
     else:
-        assert answer == {"cancel": "execution.cancelled", "rerun": "execution.rerun"}[kind]
+        assert answer == ANSWERS[kind]
         assert before.status.terminal == (kind == "rerun")
     again = Story.on(story.execution, "", world.now)
     commands.decide(again, wanted)

@@ -1,0 +1,130 @@
+"""Laws over random histories of pipelines, on the loop in memory: crashes, doubles, topics in any order."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from services import jobs
+from services.contracts import events
+from services.contracts.events import Event
+from services.executor.core.execution import Execution, evolve, fold
+from tests.service.executor.histories import World
+from tests.service.executor.pipelines import Pipelines
+
+VERBS = [
+    *("turn", "turn", "turn", "claim", "done", "done", "done", "retry", "fail", "heartbeat", "part"),
+    *("time", "time", "command", "command", "again", "crash", "restart"),
+]
+MOVES = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 999)), max_size=40)
+SEEDS = st.integers(0, 2**32)
+TURNING = {"turn", "time", "crash"}
+AFTER_THE_END = {"execution.rerun", "command.refused", "hook.completed", "hook.failed"}
+Moves = list[tuple[str, int]]
+# A history that breaks a law is told as it is: to shrink one takes longer than to read it.
+UNSHRUNK = settings(
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture(scope="module")
+def pipelines() -> Iterator[Pipelines]:
+    found = Pipelines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "JOB_TYPES", {**jobs.JOB_TYPES, "pipeline": found})
+        yield found
+
+
+@settings(UNSHRUNK, max_examples=200)
+@given(moves=MOVES, seed=SEEDS)
+def test_any_history_is_legal_and_ends(pipelines: Pipelines, moves: Moves, seed: int) -> None:
+    check(pipelines, moves, seed)
+
+
+@pytest.mark.faults
+@settings(UNSHRUNK, max_examples=10_000)
+@given(moves=MOVES, seed=SEEDS)
+def test_ten_thousand_histories_are_legal_and_end(pipelines: Pipelines, moves: Moves, seed: int) -> None:
+    check(pipelines, moves, seed)
+
+
+def check(pipelines: Pipelines, moves: Moves, seed: int) -> None:
+    """Run a history, then let it end, and hold it against the laws."""
+    world = World(pipelines, seed)
+    for verb, pick in moves:
+        _nothing_new_after_the_end(world, verb, pick)
+    world.drain()
+    states = world.executions()
+    assert world.wanted.execution_id in {state.execution_id for state in states}
+    for state in states:
+        history = world.history(state.execution_id)
+        _legal(history, state)
+        _folds(history, state, seed)
+    _answered(world)
+    assert _reasons(world) <= {"unknown_attempt"}
+
+
+def _reasons(world: World) -> set[str]:
+    """Why records were dead-lettered: a late word on an action long forgotten is a stranger's."""
+    topics = (topic for topic in world.broker.topics if topic.endswith(".dlq"))
+    letters = (record for topic in topics for record in world.broker.records(topic))
+    return {dict(record.headers)["ms_reason"].decode() for record in letters}
+
+
+def _nothing_new_after_the_end(world: World, verb: str, pick: int) -> None:
+    """No attempt is created after a terminal event."""
+    if verb not in TURNING:
+        world.move(verb, pick)
+        return
+    ended = {state.execution_id for state in world.executions() if state.status.terminal}
+    before = {order.attempt_id for order in world.orders()} | {
+        # Committed, not yet produced: the next owner publishes it.
+        state.attempt_id(index)
+        for state in world.executions()
+        for index in range(len(state.steps) + len(state.hooks))
+    }
+    world.move(verb, pick)
+    for order in world.orders():
+        assert order.execution_id not in ended or order.attempt_id in before
+
+
+def _legal(history: list[Event], state: Execution) -> None:
+    assert [event.sequence for event in history] == list(range(1, state.sequence + 1)), "dense, and all told"
+    names = [events.type_of(event) for event in history]
+    ends = [place for place, name in enumerate(names) if name in events.TERMINAL]
+    assert len(ends) == 1
+    assert set(names[ends[0] + 1 :]) <= AFTER_THE_END, "terminal absorbs"
+    runs = [(event.step, event.attempt) for event in history if isinstance(event, events.StepRunning)]
+    assert len(set(runs)) == len(runs), "an attempt has one owner"
+    assert state.runs <= 6 + len(state.steps), "loops are bounded"
+
+
+def _folds(history: list[Event], state: Execution, seed: int) -> None:
+    """The history alone says what the state says, however it is cut."""
+    whole, cut = fold(history), seed % (len(history) + 1)
+    part = fold(history[:cut])
+    for event in history[cut:]:
+        part = evolve(part, event)
+    assert part == whole
+    assert whole is not None
+    for field in ("status", "sequence", "commands", "error", "runs", "paused", "waiting", "ends_at"):
+        assert getattr(whole, field) == getattr(state, field), field
+    told = [(step.status, step.output, step.files) for step in whole.steps]
+    assert told == [(step.status, step.output, step.files) for step in state.steps]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=Execution) == state
+
+
+def _answered(world: World) -> None:
+    """Every command has its answer, in one piece, however often it was given."""
+    told: dict[str, list[int]] = {}
+    for state in world.executions():
+        for event in world.history(state.execution_id):
+            told.setdefault(event.causation_id, []).append(event.sequence)
+    for command in world.commands:
+        answers = told.get(command.command_id, [])
+        assert answers, command
+        assert answers == list(range(answers[0], answers[-1] + 1)), "once"
