@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from services.contracts import events
 from services.contracts.commands import ExecutionCommand, JobRequested
-from services.executor.core import approvals, ending, flow
+from services.executor.core import approvals, ending, flow, form
 from services.executor.core import decide as deciding
 from services.executor.core import request as requests
 from services.executor.core.approvals import Refusal
@@ -15,8 +15,6 @@ from services.executor.core.leading import begun
 from services.executor.core.story import Story
 from services.executor.core.visit import Held
 from services.jobs.refused import Refused
-
-PIPELINE = "pipeline"
 
 
 def decide(story: Story, wanted: ExecutionCommand) -> None:
@@ -144,11 +142,12 @@ def _amend(story: Story, wanted: ExecutionCommand) -> None:
     untouched = not any(step.asked or step.visit for step in state.steps)
     if state.request is None or (waiting is None and not untouched):
         raise Refusal("not_pending", "only before its first step, or while it waits for an approval")
-    if state.request.job_type != PIPELINE or not isinstance(wanted.values, dict):
-        raise Refusal("bad_form", f"values: expected an object, for an execution of a {PIPELINE}")
+    if state.request.job_type != form.KIND or not isinstance(wanted.values, dict):
+        raise Refusal("bad_form", f"values: expected an object, for an execution of a {form.KIND}")
     amended = replace(state.request, parameters={**state.request.parameters, "values": wanted.values})
     try:
         plan = requests.plan(amended)
+        amended = form.completed(amended)
     except Refused as refused:
         raise Refusal("bad_form", "; ".join(map(str, refused.errors))) from None
     if [step.name for step in plan] != [step.plan.name for step in state.steps]:

@@ -8,7 +8,7 @@ from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
 from services.contracts.flow import QUEUE_TIMEOUT_S, Retry, flow_of
 from services.contracts.status import Status, StepStatus
-from services.executor.core import ending, flow, hooks
+from services.executor.core import ending, flow, form, hooks
 from services.executor.core.execution import Execution, Step
 from services.executor.core.retry import LONGEST_UNCOUNTED_S, UNCOUNTED, again, next_at, retry_at
 from services.executor.core.story import Story
@@ -35,6 +35,8 @@ def accept(
     Results of `original` stand for steps that are planned alike. No plan: it is cancelled before it has one.
     """
     story = Story(request.execution_id, request.tenant, request.execution_id, now)
+    if plan and plan[0].flow is not None:
+        request = form.completed(request)
     story.tell(events.ExecutionAccepted, request=request, request_hash=request_hash, plan=plan)
     if plan and not request.hold and story.execution.steps[0].retry_at is None:
         begin(story, original)
