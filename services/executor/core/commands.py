@@ -16,6 +16,8 @@ from services.executor.core.story import Story
 from services.executor.core.visit import Held
 from services.jobs.refused import Refused
 
+DEFINITIONS_KEPT = 3
+
 
 def decide(story: Story, wanted: ExecutionCommand) -> None:
     """What the command leads to; nothing if it has been answered before."""
@@ -82,6 +84,17 @@ def _rerun(story: Story, wanted: ExecutionCommand) -> None:
     )
     story.tell(events.ExecutionRerun, rerun_id=rerun.rerun_id, requested_by=rerun.requested_by)
     story.begin_again(rerun, rerun_request(state, rerun))
+    story.state = replace(story.execution, reruns=_kept(story.execution.reruns))
+
+
+def _kept(reruns: tuple[Rerun, ...]) -> tuple[Rerun, ...]:
+    """Without the older of those that brought a definition: a thousand of them would be a state of its own.
+
+    They are kept for a log of requests that is lost; these were in it long ago.
+    """
+    brought = [rerun.rerun_id for rerun in reruns if rerun.definition is not None]
+    dropped = frozenset(brought[:-DEFINITIONS_KEPT])
+    return tuple(rerun for rerun in reruns if rerun.rerun_id not in dropped) if dropped else reruns
 
 
 def _start(story: Story, wanted: ExecutionCommand) -> None:

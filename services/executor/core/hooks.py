@@ -19,6 +19,7 @@ from services.language.expressions import ExpressionError
 from services.language.placeholders import Unfilled
 
 KIND = "API"
+OUT_MAX = 100
 ENDED_KEPT = 20
 """Actions that have ended and are still known, so that a late word of their workers is none of a stranger."""
 
@@ -47,6 +48,8 @@ def ask(story: Story, index: int, number: int, action: Action) -> str:
     step = story.execution.steps[index]
     visit = step.visit
     assert visit is not None, "a flow leads the step"
+    if sum(hook.current or hook.retry_at is not None for hook in story.execution.hooks) >= OUT_MAX:
+        raise Unmet("too_many_actions", f"{OUT_MAX} actions are out, and none has ended")
     try:
         parameters = filling.call(action.parameters, context(story.execution, index))
     except Unfilled as error:

@@ -352,3 +352,24 @@ def test_an_approval_ends_the_step(runner: Runner) -> None:
     state = runner.desk.state(request())
     assert state.steps[0].output == {"decision": "approved", "approved_by": ["alice"], "form": {}}
     assert runner.end("b")[-1] == "execution.completed"
+
+
+def test_actions_that_nobody_takes_do_not_pile_up(runner: Runner) -> None:
+    """A receiver that is away for long costs a bounded state: what is beyond is told as failed."""
+    runner.start(step("a", *[call(f"Logger:{number}") for number in range(150)]))
+    state = runner.desk.state(request())
+    assert len(state.hooks) == 100
+    failed = [event for event in runner.desk.history(ID) if isinstance(event, events.HookFailed)]
+    assert [event.reason for event in failed] == ["too_many_actions"] * 50
+    assert runner.end("a")[-1] == "execution.completed"
+
+
+def test_actions_that_ended_are_forgotten_in_time(runner: Runner) -> None:
+    runner.start(step("a", call(), goto("a"), max_step_runs=60))
+    for visit in range(1, 61):
+        runner.end(f"a.enter.0.{visit}")
+        runner.end("a")
+    assert failure(runner)[0] == "loop_limit"
+    state = runner.desk.state(request())
+    assert len(state.hooks) <= 22
+    assert all(hook.plan.parameters is None for hook in state.hooks[:-2])

@@ -10,10 +10,12 @@ from services.contracts.events import PlannedStep
 from services.contracts.flow import Action
 from services.contracts.status import Status
 from services.executor.core.execution import Execution
+from tests.pipelining import linked
 from tests.service.executor.house import outcome
 from tests.service.executor.pipelines import ID, Runner, approval, call, chain, goto, request, step
 
 AGAIN = ids.rerun_id(ID, 1)
+BODY = {"steps": linked("a")}
 
 
 def rerun(runner: Runner, by: str = "alice", **more: Any) -> JobRequested:
@@ -102,7 +104,7 @@ def test_a_changed_step_is_done_again_and_all_after_it(runner: Runner) -> None:
     runner.start(*three())
     runner.end("a")
     runner.end("b", "fail")
-    newer = Definition(kind="pipeline", id="p", revision=2, body={})
+    newer = Definition(kind="pipeline", id="p", revision=2, body=BODY)
     wanted = rerun(runner, definition=newer)
     assert wanted.definition == newer
     runner.plan(*chain(step("a", parameters={"changed": True}), step("b"), step("c")))
@@ -111,7 +113,7 @@ def test_a_changed_step_is_done_again_and_all_after_it(runner: Runner) -> None:
 
 
 def test_the_same_revision_is_the_rule(runner: Runner) -> None:
-    pinned = Definition(kind="pipeline", id="p", revision=1, body={})
+    pinned = Definition(kind="pipeline", id="p", revision=1, body=BODY)
     runner.start(step("a"), definition=pinned)
     runner.end("a", "fail")
     assert rerun(runner).definition == pinned
@@ -172,3 +174,14 @@ def test_orders_made_twice_are_the_same(runner: Runner) -> None:
     again = list(runner.desk.manager.reconcile(live, frozenset({"step.requested"}), runner.desk.now))
     made = [record for record in runner.desk.out if record.topic == "step.requested"]
     assert again == made[-1:]
+
+
+def test_only_the_latest_definitions_of_reruns_are_kept(runner: Runner) -> None:
+    runner.start(step("a"))
+    runner.end("a")
+    newer = Definition(kind="pipeline", id="p", revision=2, body={"large": "x" * 1000})
+    for number in range(10):
+        runner.tell("rerun", key=str(number), rerun_id=ids.rerun_id(ID, number), definition=newer)
+    kept = runner.desk.state(request()).reruns
+    assert [rerun.rerun_id for rerun in kept] == [ids.rerun_id(ID, number) for number in (7, 8, 9)]
+    assert len(runner.desk.sent("job.requested")) == 10
