@@ -222,6 +222,8 @@ _PROJECTED = (
 _EXECUTIONS = (
     f"INSERT INTO api.job_request AS known ({_EXECUTION_COLUMNS}) VALUES %s"  # noqa: S608
     f" ON CONFLICT (execution_id) DO UPDATE SET record = NULL,"
+    # a rerun is known before its own events, with its original's revision
+    " dataset_revision = coalesce(excluded.dataset_revision, known.dataset_revision),"
     f" {', '.join(f'{column} = excluded.{column}' for column in _PROJECTED)}"
     " WHERE known.sequence < excluded.sequence AND known.tenant = excluded.tenant"
 )

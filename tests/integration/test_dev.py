@@ -84,6 +84,16 @@ def test_roles_see_their_own_schema_only(dev: local.Local) -> None:
             assert allowed is (owner == schema), (schema, owner)
 
 
+def test_the_role_that_serves_can_only_add_to_the_words_of_steps(dev: local.Local) -> None:
+    with roles.session(Path(dev.state["database_url_files"]["api"]).read_text(encoding="utf-8")) as cursor:
+        cursor.execute("SELECT count(*) FROM api.step_event")
+        for statement in ("DELETE FROM api.step_event", "DROP TABLE api.step_event"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(statement)
+    doctor = _millstream("doctor", "--data", str(dev.folder.root))
+    assert "ok  append-only table" in doctor.stdout
+
+
 def test_secrets_are_private_and_not_in_logs(dev: local.Local) -> None:
     secrets = [path for path in dev.folder.secrets.iterdir() if path.is_file()]
     assert secrets
@@ -181,7 +191,9 @@ def test_servers_of_the_user(tmp_path: Path) -> None:
             assert running.state["kafka_bootstrap"] == servers.bootstrap
             assert running.state["pids"]["postgres"] is None
             assert _run_noop(running)["status"] == "completed"
-            assert _millstream("doctor", "--data", str(tmp_path / "data"), **environ).returncode == 0
+            doctor = _millstream("doctor", "--data", str(tmp_path / "data"), **environ)
+            assert doctor.returncode == 0
+            assert "??  api.step_event: expected a role that can only add to it" in doctor.stdout
             assert running.stop() == 0
         assert servers.broker.is_running()
         assert servers.postgres.is_running()

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from services import jobs
 from services.api.openapi import COMMANDS
@@ -398,7 +399,15 @@ def test_a_rerun_may_take_the_newest_revision(api: Api, client: httpx.Client) ->
     (command,) = given(api, id)
     assert command.definition is not None
     assert (command.definition.revision, command.definition.body["description"]) == (2, "new")
-    assert client.get(f"/v1/requests/{answer.json()['rerun_id']}").json()["rerun_of"] == id
+    rerun = answer.json()["rerun_id"]
+    view = client.get(f"/v1/requests/{rerun}").json()
+    assert (view["rerun_of"], view["pipeline"]["revision"]) == (id, 1), "as far as is known"
+    (first,) = [record for record in api.outgoing("job.requested") if record.execution_id == id]
+    asked = structs.replace(first, execution_id=rerun, definition=command.definition, rerun_of=id)
+    api.project(
+        [events.ExecutionAccepted(**facts(rerun, 1), request=asked, request_hash="h", plan=jobs.plan(asked))]
+    )
+    assert client.get(f"/v1/requests/{rerun}").json()["pipeline"]["revision"] == 2
     client.delete("/v1/pipelines/moving").raise_for_status()
     gone = client.post(f"/v1/requests/{id}/rerun", json={"revision": "latest"})
     assert faults(gone) == ["revision"]
