@@ -15,7 +15,7 @@ from tests.service.executor.house import outcome
 from tests.service.executor.pipelines import ID, Runner, approval, call, chain, goto, request, step
 
 AGAIN = ids.rerun_id(ID, 1)
-BODY = {"steps": linked("a")}
+BODY = {"form": [{"name": "amount", "type": "integer"}], "steps": linked("a")}
 
 
 def rerun(runner: Runner, by: str = "alice", **more: Any) -> JobRequested:
