@@ -20,7 +20,7 @@ TEMPLATE = {
     "data": {
         "whole": "${value}",
         "part": "<${text}> $$${text} $${secrets.token}",
-        "beside": "${secrets.token}${text}",
+        "beside": "${secrets.token}${text}${secrets.token}",
     },
 }
 PIECES = st.sampled_from(
@@ -48,7 +48,7 @@ def test_values_arrive_as_they_are(text: str, value: Any) -> None:
     assert json.loads(call.body) == {
         "whole": value,
         "part": f"<{text}> ${text} ${{secrets.token}}",
-        "beside": f"canary{text}",
+        "beside": f"canary{text}canary",
     }
     assert call.headers["Authorization"] == "Bearer canary"
     assert "canary" not in call.url
