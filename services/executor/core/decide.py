@@ -162,7 +162,9 @@ def next_instant(state: Execution) -> datetime | None:
     """When the execution's timer is due."""
     if state.status.terminal:
         return None
-    units = (*state.steps, *state.hooks) if state.hooks else state.steps
+    # Of a pipeline only the step that is led has instants, and there may be a hundred others.
+    steps = (state.steps[state.index_of(state.agenda[0])],) if state.agenda else state.steps
+    units = (*steps, *state.hooks) if state.hooks else steps
     instants = [at for step in units for at in _instants(step, paused=state.paused) if at is not None]
     if state.ends_at is not None:
         instants.append(state.ends_at)
