@@ -9,7 +9,7 @@ from services.api.bodies import read_json_or_yaml, reply
 from services.api.core.submission import ID_RULE
 from services.api.definitions import Conditions, Name, Revision
 from services.api.keys import Caller
-from services.api.kinds import DATASET, PIPELINE, Kind
+from services.api.kinds import KINDS, Kind
 from services.api.paging import CursorText, Limit, page
 from services.api.parts import AnyParts, Operator, Parts, Viewer
 from services.api.problems import invalid, not_found
@@ -179,5 +179,5 @@ async def _delete(kind: Kind, id: str, caller: Caller, parts: Parts, conditions:
 
 
 router = APIRouter()
-for _kind in (DATASET, PIPELINE):
+for _kind in KINDS.values():
     router.routes.extend(routes_of(_kind).routes)
