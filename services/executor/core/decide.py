@@ -270,7 +270,9 @@ def go_on(story: Story) -> None:
     """After a pause: the step that was not begun. Retries and waits whose instant has passed are due."""
     state = story.execution
     if state.agenda:
-        flow.go_on(story)
+        head = state.steps[state.index_of(state.agenda[0])]
+        if head.visit is not None or head.retry_at is None:  # else its run is still to come
+            flow.go_on(story)
         return
     for index, step in enumerate(state.steps):
         if not step.ended:

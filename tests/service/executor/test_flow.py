@@ -373,3 +373,11 @@ def test_actions_that_ended_are_forgotten_in_time(runner: Runner) -> None:
     state = runner.desk.state(request())
     assert len(state.hooks) <= 22
     assert all(hook.plan.parameters is None for hook in state.hooks[:-2])
+
+
+def test_a_pause_does_not_hasten_a_later_run(runner: Runner) -> None:
+    runner.start(step("a"), run_at=NOW + timedelta(hours=1))
+    runner.tell("pause")
+    assert runner.tell("resume") == ["execution.resumed"]
+    assert runner.desk.wait(3599) == []
+    assert runner.desk.wait(2) == ["step.requested"]
