@@ -13,7 +13,7 @@ from services.executor.core.approvals import Refusal
 from services.executor.core.execution import COMMANDS_MAX, Execution, Rerun
 from services.executor.core.leading import begun
 from services.executor.core.story import Story
-from services.executor.core.visit import Held
+from services.executor.core.visit import MESSAGE_CHARS_MAX, Held
 from services.jobs.refused import Refused
 
 DEFINITIONS_KEPT = 3
@@ -39,7 +39,7 @@ def decide(story: Story, wanted: ExecutionCommand) -> None:
             command=wanted.kind,
             requested_by=wanted.requested_by,
             reason=refusal.reason,
-            message=str(refusal),
+            message=str(refusal)[:MESSAGE_CHARS_MAX],
         )
 
 

@@ -13,7 +13,7 @@ from services.executor.core.context import context
 from services.executor.core.execution import Step
 from services.executor.core.retry import UNCOUNTED
 from services.executor.core.story import Story
-from services.executor.core.visit import Hook
+from services.executor.core.visit import MESSAGE_CHARS_MAX, Hook
 from services.language import expressions
 from services.language.expressions import ExpressionError
 from services.language.placeholders import Unfilled
@@ -28,7 +28,7 @@ class Unmet(Exception):
     """An action could not begin: the reason is a stable word, the message for people."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message[:MESSAGE_CHARS_MAX])
         self.reason = reason
 
 

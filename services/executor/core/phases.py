@@ -11,7 +11,7 @@ from services.executor.core.acting import acted
 from services.executor.core.execution import Step
 from services.executor.core.leading import begun, hold, led, places, visit_of
 from services.executor.core.story import Story
-from services.executor.core.visit import Held, Phase, Visit
+from services.executor.core.visit import MESSAGE_CHARS_MAX, Held, Phase, Visit
 from services.language.placeholders import Unfilled
 
 
@@ -97,7 +97,8 @@ def _ask(story: Story, index: int) -> bool:
         story.ask(index)
     except Unfilled as error:
         story.change(index, closed=story.execution.steps[index].asked)
-        hold(story, index, Held(done=False, reason="unresolved_placeholder", message=str(error)))
+        message = str(error)[:MESSAGE_CHARS_MAX]
+        hold(story, index, Held(done=False, reason="unresolved_placeholder", message=message))
         return True
     return False
 

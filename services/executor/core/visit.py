@@ -30,6 +30,9 @@ last until somebody or something comes; `exit` and `result` run actions of `on-e
 ENDED = frozenset({"wait_after", "leave", "over"})
 """Phases of a step whose end has been told."""
 
+MESSAGE_CHARS_MAX = 2000
+"""Of a message made of others': a template may have a thousand faults."""
+
 
 class Held(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """How the work of a visit ended. It is told when the actions after it have ended too."""

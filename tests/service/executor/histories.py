@@ -68,6 +68,7 @@ class World:
         pipelines.steps = plan(self.random)
         self.wanted = request(
             hold=self.random.random() < 0.1,
+            run_at=NOW + timedelta(seconds=30) if self.random.random() < 0.1 else None,
             timeout_s=self.random.choice([None, None, None, 3000]),
             owner="shops-owner",
         )
@@ -301,6 +302,7 @@ def _step(random: Random, name: str, names: Sequence[str], index: int) -> Planne
         next=tuple(following),
         wait_before_s=random.choice([0, 0, 0, 5]),
         wait_after_s=random.choice([0, 0, 0, 5]),
+        retry={"stop_on": ["http_503"]} if random.random() < 0.1 else {},
         pause_before=random.random() < 0.08,
         fail_on="$.result.n = 2" if random.random() < 0.2 else None,
         max_step_runs=6,

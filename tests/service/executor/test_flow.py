@@ -381,3 +381,10 @@ def test_a_pause_does_not_hasten_a_later_run(runner: Runner) -> None:
     assert runner.tell("resume") == ["execution.resumed"]
     assert runner.desk.wait(3599) == []
     assert runner.desk.wait(2) == ["step.requested"]
+
+
+def test_a_thousand_faults_make_a_short_message(runner: Runner) -> None:
+    data = {f"field{number}": "${steps.b.result.missing}" for number in range(500)}
+    parameters = {"method": "POST", "url": "https://a.example/", "headers": {}, "data": data}
+    runner.start(step("a", kind="API", parameters=parameters), step("b"))
+    assert len(failure(runner)[2]) == 2000

@@ -20,6 +20,7 @@ VERBS = [
 ]
 MOVES = st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 999)), max_size=40)
 SEEDS = st.integers(0, 2**32)
+ENDS = (events.StepCompleted, events.StepFailed, events.StepSkipped)
 TURNING = {"turn", "time", "crash"}
 AFTER_THE_END = {"execution.rerun", "command.refused", "hook.completed", "hook.failed"}
 Moves = list[tuple[str, int]]
@@ -100,6 +101,8 @@ def _legal(history: list[Event], state: Execution) -> None:
     assert set(names[ends[0] + 1 :]) <= AFTER_THE_END, "terminal absorbs"
     runs = [(event.step, event.attempt) for event in history if isinstance(event, events.StepRunning)]
     assert len(set(runs)) == len(runs), "an attempt has one owner"
+    ended = [(event.step, event.attempt) for event in history if isinstance(event, ENDS) and event.attempt]
+    assert len(set(ended)) == len(ended), "and one end"
     assert state.runs <= 6 + len(state.steps), "loops are bounded"
 
 
