@@ -102,6 +102,7 @@ _STEP = _object(
         "reason": _MAYBE_TEXT,
         "message": _MAYBE_TEXT,
         "retry_at": _MAYBE_INSTANT,
+        "waits": {"type": ["object", "null"], "description": "what it waits for, without a worker"},
     }
 )
 _FILE = _object(

@@ -21,7 +21,7 @@ def executions(items: Sequence[Mapping[str, Any]]) -> None:
 
 def execution(item: Mapping[str, Any]) -> None:
     """One, with steps and files."""
-    dataset = item["dataset"]
+    dataset, pipeline, waiting = item["dataset"], item["pipeline"], item["waiting"] or {}
     failure = item["failure"] or {}
     output.fields(
         (
@@ -29,6 +29,8 @@ def execution(item: Mapping[str, Any]) -> None:
             ("status", item["status"]),
             ("job type", item["job_type"]),
             ("dataset", dataset and f"{dataset['id']} (revision {dataset['revision']})"),
+            ("pipeline", pipeline and f"{pipeline['id']} (revision {pipeline['revision']})"),
+            ("waits for", waiting.get("reason")),
             ("name", item["name"]),
             ("tag", item["tag"] or None),
             ("submitted", f"{output.instant(item['submitted_at'])} by {item['created_by'] or 'unknown'}"),

@@ -110,6 +110,24 @@ def test_other_tables_are_served_as_before(urls: tuple[str, str]) -> None:
         assert cursor.fetchone() is not None
 
 
+def test_a_role_that_may_only_make_roles_can_set_it_up(server: Postgres) -> None:
+    admin = server.url("postgres")
+    roles.ensure_role(admin, "maker", PASSWORD)
+    with roles.session(admin) as cursor:
+        cursor.execute("ALTER ROLE maker CREATEROLE")
+    roles.ensure_database(admin, "made", "maker")
+    url = roles.as_role(server.url("made"), "maker", PASSWORD)
+    with roles.session(server.url("made")) as cursor:
+        cursor.execute("DROP ROLE IF EXISTS ms_notifier, ms_notifier_owner")
+    for _ in range(2):
+        own = roles.ensure_schemas(url, {"notifier": PASSWORD})["notifier"]
+        owner = roles.ensure_owner(url, "notifier", PASSWORD)
+    with roles.session(owner) as cursor:
+        cursor.execute("CREATE TABLE notifier.kept (a integer)")
+    with roles.session(own) as cursor, pytest.raises(errors.InsufficientPrivilege):
+        cursor.execute("DROP TABLE notifier.kept")
+
+
 def test_one_role_for_all_is_kept_from_slips_only(server: Postgres) -> None:
     roles.ensure_database(server.url("postgres"), "single")
     main = server.url("single")

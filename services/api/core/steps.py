@@ -11,6 +11,9 @@ from services.contracts import events
 from services.contracts.status import StepStatus
 
 HOOKS_MAX = 200
+HISTORY_MAX = 200
+"""Words that are kept with a step. A loop may say thousands, and the row is written for each of them;
+`api.step_event` has them all."""
 
 StepEvent = (
     events.StepRunning
@@ -25,7 +28,7 @@ StepEvent = (
 
 
 class Mark(Struct, frozen=True, gc=False):
-    """One word of a step's history, which is appended to and never replaced (S3 3.20)."""
+    """One word of a step's history: the newest HISTORY_MAX of them are shown with the execution."""
 
     status: StepStatus
     at: datetime
@@ -112,11 +115,11 @@ def with_hook(
 
 def words(before: tuple[Step, ...], after: tuple[Step, ...]) -> list[StepWord]:
     """What an event added to the histories of steps."""
-    known = {step.name: len(step.history) for step in before}
+    known = {step.name: step.history[-1] for step in before}
     return [
-        StepWord(step.name, mark.status.value, mark.attempt)
+        StepWord(step.name, step.history[-1].status.value, step.history[-1].attempt)
         for step in after
-        for mark in step.history[known.get(step.name, 0) :][-1:]
+        if step.history[-1] != known.get(step.name)
     ]
 
 
@@ -153,7 +156,7 @@ def _marked(step: Step, status: StepStatus, event: StepEvent) -> Step:
     if latest.status is status and latest.attempt == event.attempt:
         return step
     mark = Mark(status, event.occurred_at, event.attempt)
-    return replace(step, history=(*step.history, mark), attempt=event.attempt)
+    return replace(step, history=(*step.history, mark)[-HISTORY_MAX:], attempt=event.attempt)
 
 
 def as_json(steps: tuple[Step, ...]) -> Any:

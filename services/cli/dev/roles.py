@@ -47,8 +47,10 @@ def ensure_role(url: str, role: str, password: str) -> None:
     """Create a role that may log in and nothing else, or give it this password."""
     with session(url) as cursor:
         cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
-        verb = "ALTER" if cursor.fetchone() else "CREATE"
-        statement = verb + " ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {}"
+        # who may not make databases may not say of a role that there is that it may not either
+        known = cursor.fetchone() is not None
+        create = "CREATE ROLE {} LOGIN NOCREATEDB NOCREATEROLE PASSWORD {}"
+        statement = "ALTER ROLE {} LOGIN PASSWORD {}" if known else create
         cursor.execute(sql.SQL(statement).format(sql.Identifier(role), sql.Literal(password)))
 
 

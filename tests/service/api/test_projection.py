@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from services.api.core.projection import Projection, decode, encode, waiting_json
+from services.api.core.steps import HISTORY_MAX
 from services.api.projector import PARKED_MAX, Projector
 from services.contracts import commands, events, ids
 from services.contracts.events import Event, PlannedStep
@@ -341,3 +342,17 @@ def test_a_step_that_is_come_back_to_runs_again() -> None:
         ["Completed", 1],
         ["Running", 2],
     ]
+
+
+def test_a_loop_keeps_its_newest_words_and_tells_every_one() -> None:
+    turns = 2 * HISTORY_MAX
+    story: list[Event] = [
+        *STORY[:2],
+        *(
+            events.StepRunning(**facts(3 + turn), step="export", attempt=turn + 1, take_id="t", worker="w")
+            for turn in range(turns)
+        ),
+    ]
+    state, rows, _ = fold([record(event) for event in story])
+    assert (len(state.steps[0].history), state.steps[0].history[-1].attempt) == (HISTORY_MAX, turns)
+    assert len(words(rows)) == 1 + turns
