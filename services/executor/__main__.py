@@ -30,6 +30,7 @@ def run_role(arguments: list[str]) -> int:
 
 def manage() -> int:
     """The StepExecutionManager."""
+    from services.executor import permits  # noqa: PLC0415
     from services.executor.manager import INPUTS, OUTPUTS, Manager  # noqa: PLC0415
     from services.runtime.processor import run  # noqa: PLC0415
     from services.runtime.schemas import codec  # noqa: PLC0415
@@ -39,7 +40,8 @@ def manage() -> int:
     crash.arm(chosen.crash)
     log.info("started", settings=settings.masked(chosen), inputs=INPUTS)
     stop = signals.install()
-    loop = run.processor(Manager(codec()), chosen.kafka, chosen.database, outputs=OUTPUTS)
+    manager = Manager(codec(), (chosen.dispatch.short_window, chosen.dispatch.long_window))
+    loop = run.processor(manager, chosen.kafka, chosen.database, outputs=OUTPUTS, write_rows=permits.write)
     health = HealthServer(chosen.health.host, chosen.health.port, loop.live, loop.ready)
     health.start()
     loop.run(stop)

@@ -21,13 +21,15 @@ from services.contracts.commands import (
 from services.contracts.envelope import Outgoing
 from services.contracts.errors import FieldError
 from services.executor import metrics, routing
-from services.executor.core import commands, decide, request
+from services.executor.core import admission, commands, decide, request
+from services.executor.core.admission import WINDOWS, Admission
 from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
+from services.executor.permits import PermitsContended, permit_rows
 from services.jobs.refused import Refused
 from services.runtime.processor.batch import dead_letter
 from services.runtime.processor.handler import Handler
-from services.runtime.processor.types import Change, Input, Poison, Routed
+from services.runtime.processor.types import Change, Contended, Input, Poison, Routed, Row
 
 # Faults that lie in the work and not in the sender: a live execution ends by them. A forged record changes
 # nothing.
@@ -62,10 +64,12 @@ class Manager(Handler[State]):
 
     name: str = "executor"
     inputs: tuple[str, ...] = INPUTS
+    remembers: bool = True
 
-    def __init__(self, codec: Codec) -> None:
-        """`codec` reads and writes the records."""
+    def __init__(self, codec: Codec, windows: tuple[int, int] = WINDOWS) -> None:
+        """`codec` reads and writes the records; `windows` bound the steps out per index, short and long."""
         self._codec = codec
+        self._admission = Admission(windows)
 
     def route(self, record: Input) -> Routed | None:
         """Decode, and hold key and record against each other."""
@@ -118,8 +122,12 @@ class Manager(Handler[State]):
     ) -> Change[State]:
         """Leases, retries, later runs, and what is parked."""
         match state:
+            case Execution(status=status) if status.terminal:
+                story = Story.on(state, f"timer-{key[:16]}-{state.sequence}", now)
+                admission.give_up(story)
+                return self._told(story, state)
             case Execution():
-                return self._told(decide.due(state, now, caught_up_at), state)
+                return self._told(decide.due(state, now, caught_up_at), state, eager=True)
             case Parked(request=None):
                 return self._unknown(key, state, now)
             case Parked():
@@ -127,6 +135,46 @@ class Manager(Handler[State]):
             case DefinitionState():
                 return Change(state)
         assert_never(state)
+
+    def adopted(self, indexes: Mapping[int, Iterable[tuple[str, State]]]) -> None:
+        """Count what is out, and queue up who waits."""
+        self._admission.adopted(
+            {
+                index: [state for _, state in states if isinstance(state, Execution)]
+                for index, states in indexes.items()
+            }
+        )
+
+    def dropped(self, indexes: Iterable[int]) -> None:
+        """Forget them."""
+        self._admission.dropped(indexes)
+
+    def begin(self) -> None:
+        """Forget what the last batch counted."""
+        self._admission.begin()
+
+    def committed(self, states: Iterable[tuple[int, str, State | None]]) -> None:
+        """Follow what was committed."""
+        self._admission.committed(
+            (index, state) for index, _, state in states if isinstance(state, Execution)
+        )
+
+    def contended(self, contended: Contended) -> None:
+        """Permits were not as they had been thought to be."""
+        if isinstance(contended, PermitsContended):
+            self._admission.contended(contended.refused, contended.opened)
+
+    def wanted(self, now: datetime) -> Iterable[tuple[str, int]]:
+        """Executions for whose steps there is room now."""
+        return self._admission.wanted(now)
+
+    def woken(self, key: str, state: State, now: datetime) -> Change[State]:
+        """It is its turn: a step that was queued goes out."""
+        if not isinstance(state, Execution):
+            return Change(state)
+        story = Story.on(state, f"turn-{key[:16]}-{state.sequence}", now)
+        self._admission.serve(story)
+        return self._written(story, state, ())
 
     def poisoned(
         self, key: str, state: State | None, error: Poison, dead_letter: str, now: datetime
@@ -151,7 +199,7 @@ class Manager(Handler[State]):
         # Actions that nobody waits for outlive their execution; its steps do not.
         first = len(state.steps) if state.status.terminal else 0
         for index, step in enumerate((*state.steps[first:], *state.hooks), first):
-            if step.current and step.take_id is None:
+            if step.current and step.take_id is None and step.queued_since is None:
                 order = self._outgoing(request_for(state, index, now))
                 if lost & {order.topic, *_ANSWERS}:
                     yield order
@@ -183,8 +231,12 @@ class Manager(Handler[State]):
         record: Input,
         now: datetime,
     ) -> Change[State]:
-        if isinstance(state, Execution) or (isinstance(state, Parked) and state.request is not None):
-            return _again(wanted, state)
+        if isinstance(state, Execution):
+            _check_same(wanted, state.request_hash)
+            return self._as_it_is(state, now)
+        if isinstance(state, Parked) and state.request is not None:
+            _check_same(wanted, request.request_hash(state.request))
+            return _kept(state)
         if fault := request.age_fault(wanted, now):
             raise Poison(*fault)
         if unsealed := request.unsealed_fields(wanted):
@@ -304,10 +356,26 @@ class Manager(Handler[State]):
         metrics.STALE.labels(type(said).__name__).inc()
         if isinstance(said, StepReport):
             return self._told(decide.disown(state, index, said, now), state)
-        return _kept(state)
+        return self._as_it_is(state, now)
 
     def _told(
-        self, story: Story, before: Execution | None, letters: Iterable[Outgoing] = ()
+        self,
+        story: Story,
+        before: Execution | None,
+        letters: Iterable[Outgoing] = (),
+        *,
+        eager: bool = False,
+    ) -> Change[State]:
+        """The decision, once what may not go out yet is queued; see Admission.admit for `eager`."""
+        wants = self._admission.admit(story, before, eager=eager)
+        return self._written(story, before, permit_rows(wants), letters)
+
+    def _written(
+        self,
+        story: Story,
+        before: Execution | None,
+        rows: tuple[Row, ...],
+        letters: Iterable[Outgoing] = (),
     ) -> Change[State]:
         """Events chained and encoded, then what they ask of others."""
         chain = before.chain if before else b""
@@ -322,8 +390,11 @@ class Manager(Handler[State]):
         for more in rare:
             out.append(self._outgoing(more))
         out.extend(letters)
-        state = story.chained(chain)
-        return Change(state, due_at=decide.next_instant(state), out=tuple(out))
+        return _change(story.chained(chain), tuple(out), rows)
+
+    def _as_it_is(self, state: Execution, now: datetime) -> Change[State]:
+        """Nothing happened to it; what it waits for is looked at again, as the row is written anew."""
+        return self._told(Story.on(state, "", now), state)
 
     def _outgoing(self, record: Command) -> Outgoing:
         return envelope.command(record, self._codec.encode(record))
@@ -335,23 +406,20 @@ def _define(definition: DefinitionState, state: State | None) -> Change[State]:
     return Change(definition, wakes=True)
 
 
-def _again(wanted: JobRequested, state: Execution | Parked) -> Change[State]:
-    if isinstance(state, Execution):
-        known = state.request_hash
-    else:
-        assert state.request is not None, "commands alone are no request"
-        known = request.request_hash(state.request)
-    if request.request_hash(wanted) == known:
-        return _kept(state)
-    id = wanted.execution_id
-    raise Poison("id_conflict", f"execution {id} exists with another request; use a new id")
+def _check_same(wanted: JobRequested, known: str) -> None:
+    if request.request_hash(wanted) != known:
+        id = wanted.execution_id
+        raise Poison("id_conflict", f"execution {id} exists with another request; use a new id")
 
 
-def _kept(state: Execution | Parked) -> Change[State]:
-    if isinstance(state, Execution):
-        return Change(state, due_at=decide.next_instant(state))
-    named = request.named_definition(state.request) if state.request else None
-    return Change(state, due_at=state.until, waits_for=named)
+def _kept(parked: Parked) -> Change[State]:
+    named = request.named_definition(parked.request) if parked.request else None
+    return Change(parked, due_at=parked.until, waits_for=named)
+
+
+def _change(state: Execution, out: tuple[Outgoing, ...] = (), rows: tuple[Row, ...] = ()) -> Change[State]:
+    due_at = decide.next_instant(state) or admission.last_instant(state)
+    return Change(state, due_at=due_at, waits_for=admission.waits_for(state), out=out, rows=rows)
 
 
 def _check_tenant(said: ExecutionCommand | StepReport | StepOutcome, tenant: str) -> None:

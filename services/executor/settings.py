@@ -6,6 +6,7 @@ from services.runtime.settings import (
     Blobs,
     Crash,
     Database,
+    Dispatch,
     Files,
     Health,
     Kafka,
@@ -22,6 +23,7 @@ class ManagerSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
     kafka: Kafka
     database: Database
+    dispatch: Dispatch
     health: Health
     crash: Crash
 

@@ -253,6 +253,15 @@ class Worker(Section):
     log_folder: Annotated[Path, Field(description="the path of a folder")] = Path("executor_logs")
 
 
+class Dispatch(Section):
+    """How many steps of one partition index are out at once, running ones included: short ones, and long ones
+    (exports). The others wait in the manager, where tenants take turns."""
+
+    prefix = "DISPATCH__"
+    short_window: Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")] = 256
+    long_window: Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")] = 16
+
+
 class Outbound(Section):
     """Networks that callbacks and API steps may reach although they are private."""
 
@@ -285,7 +294,7 @@ class Crash(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     Api, Blobs, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound, Sealing,
-    Secrets, Sources, Worker,
+    Dispatch, Secrets, Sources, Worker,
 )  # fmt: skip
 
 

@@ -26,7 +26,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     `retry_at` is when the next attempt is asked for: after a failure, or the first one of a later run.
     `lease_until` and what begins with `asked` belong to the work, not to the history: no event tells of them.
     `progress` is files and rows of the current take, so that a part told twice is one event.
-    `visit` is set once a flow leads the step, `hook` makes it an action beside one.
+    `visit` is set once a flow leads the step, `hook` makes it an action beside one. `queued_since` is set
+    while the current attempt waits in the manager: nobody was asked yet (core/admission.py).
     """
 
     plan: PlannedStep
@@ -46,6 +47,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     output: Json = None
     visit: Visit | None = None
     hook: Hook | None = None
+    queued_since: datetime | None = None
 
     @property
     def current(self) -> bool:
@@ -81,6 +83,8 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     Of a pipeline: `agenda` are the steps to come, the first one being led now; `hooks` the actions that
     are out or ended lately, as steps; `runs` how many steps have ended. `waiting` is what it was last said
     to wait for; `ends_at` the instant of its timeout; `authors` who else has a hand in its values.
+
+    `permits` are the limits that it holds a permit of, `awaits` the one that it waits for.
     """
 
     execution_id: str
@@ -101,6 +105,8 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     waiting: Waiting | None = None
     ends_at: datetime | None = None
     authors: tuple[str, ...] = ()
+    permits: tuple[str, ...] = ()
+    awaits: str | None = None
 
     @property
     def held(self) -> bool:

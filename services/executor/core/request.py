@@ -21,6 +21,7 @@ from services.contracts.commands import (
 )
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
+from services.executor.core import limits
 from services.jobs.refused import Refused
 
 TOO_OLD = timedelta(days=30)
@@ -141,7 +142,7 @@ def with_definition(request: JobRequested, found: DefinitionState) -> JobRequest
 
 def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
     """The steps of the request. Raises Refused with everything that is wrong with it."""
-    errors = (*_callback_errors(request), *_reuse_errors(request))
+    errors = (*_callback_errors(request), *_reuse_errors(request), *limits.faults(request))
     try:
         steps = jobs.plan(request)
     except Refused as refused:

@@ -69,6 +69,7 @@ class Story:
             asked_at=self.now,
             retry_at=None,
             take_id=None,
+            queued_since=None,
         )
         self.state = self.execution.with_step(index, asked)
         self.requests.append(request_for(self.state, index, self.now))

@@ -1,8 +1,10 @@
 """The loop's store in memory. Several loops may share one, as they share a database."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from services.runtime.entropy import Clock
 from services.runtime.processor.outbox import unpack
@@ -22,12 +24,17 @@ class Tables:
     wakes: int = 0
 
 
+WriteRows = Callable[["MemoryStore", Sequence[Row]], None]
+
+
 class MemoryStore:
     """One owner's view of shared tables. See Store."""
 
-    def __init__(self, tables: Tables) -> None:
-        """`tables` outlive the owner, like a database."""
+    def __init__(self, tables: Tables, write_rows: WriteRows | None = None) -> None:
+        """`tables` outlive the owner, like a database. `write_rows` may raise Contended, having changed
+        nothing, and `wake` states."""
         self.tables = tables
+        self._write_rows = write_rows
         self._wakes_seen = -1
 
     def acquire(self, parts: Sequence[int]) -> Mapping[int, Owned]:
@@ -49,6 +56,16 @@ class MemoryStore:
     def states_of(self, part: int) -> Iterable[StateRow]:
         """States by index."""
         return [row for row in self.tables.states.values() if row.part == part]
+
+    def live(self, parts: Sequence[int]) -> Iterable[StateRow]:
+        """States with a timer."""
+        return [row for row in self.tables.states.values() if row.part in parts and row.due_at is not None]
+
+    def wake(self, keys: Iterable[str]) -> None:
+        """Make states due that wait for something."""
+        self.tables.wakes += 1
+        for row in [self.tables.states[key] for key in keys if key in self.tables.states]:
+            self.tables.states[row.key] = msgspec.structs.replace(row, due_at=self.now())
 
     def woken(self) -> bool:
         """Whether anybody has woken anything since the last call."""
@@ -79,6 +96,8 @@ class MemoryStore:
         for part in parts:
             if self.tables.owners.get(part.part) != (part.epoch, part.batch_no - 1):
                 raise Fenced(f"index {part.part} is not ours any more")
+        if rows and self._write_rows is not None:
+            self._write_rows(self, rows)
         for part in parts:
             self.tables.owners[part.part] = (part.epoch, part.batch_no)
             self.tables.outboxes[part.part] = part.outbox
@@ -101,8 +120,5 @@ class MemoryStore:
         return self.tables.clock.now()
 
     def _wake(self, wakes: frozenset[str], own: frozenset[str]) -> None:
-        self.tables.wakes += 1
-        for row in list(self.tables.states.values()):
-            if row.waits_for in wakes and row.key not in own:
-                woken = StateRow(row.key, row.part, row.body, self.now(), row.waits_for)
-                self.tables.states[row.key] = woken
+        waiting = self.tables.states.values()
+        self.wake([row.key for row in waiting if row.waits_for in wakes and row.key not in own])

@@ -18,11 +18,15 @@ RECORD_BYTES_MAX = 900_000
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """A state whose timer is due. `caught_up_at` is its index's (see Handler.due)."""
+    """A state whose timer is due. `caught_up_at` is its index's (see Handler.due).
+
+    `wanted`: its timer has nothing to do with it, the handler wants it to go on (see Handler.wanted).
+    """
 
     key: str
     part: int
     caught_up_at: datetime
+    wanted: bool = False
 
 
 @dataclass(slots=True)
@@ -95,6 +99,11 @@ class Batch(Generic[S]):
         state = self._get(timer.key)
         if state is None:
             self._keep(timer.key, timer.part, Change(None), None)
+            return
+        if timer.wanted:
+            self._guarded(
+                lambda: self._handler.woken(timer.key, state, self._now), timer.key, timer.part, None
+            )
             return
         lookups = self._lookups(self._handler.lookups(timer.key, state))
         self._guarded(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from services.contracts.envelope import Outgoing
-from services.runtime.processor.types import Change, Input, Poison, Routed
+from services.runtime.processor.types import Change, Contended, Input, Poison, Routed
 
 S = TypeVar("S")
 
@@ -54,6 +54,46 @@ class Handler(ABC, Generic[S]):
     def reconcile(self, state: S, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
         """Records to publish again because the topics `lost` were recreated empty; none unless overridden."""
         return ()
+
+    # ------------------------------------------------------------ a memory beside the states
+    #
+    # A handler may keep in memory what follows from the committed states of its indexes: it is told of their
+    # live states (those with a timer) when an index becomes ours, and of each commit. What it counts while a
+    # batch is decided must be forgotten at `begin`.
+
+    remembers: bool = False
+    """Whether `adopted` wants the live states of an index; loading them takes time."""
+
+    def adopted(self, indexes: Mapping[int, Iterable[tuple[str, S]]]) -> None:
+        """These indexes are ours from now on, and no others; their live states as committed."""
+        return
+
+    def dropped(self, indexes: Iterable[int]) -> None:
+        """These indexes are another's."""
+        return
+
+    def begin(self) -> None:
+        """A batch is about to be decided: the next one, or the same once more."""
+        return
+
+    def committed(self, states: Iterable[tuple[int, str, S | None]]) -> None:
+        """A batch has been committed: index, key and state of all that it changed."""
+        return
+
+    def contended(self, contended: Contended) -> None:
+        """The rows of the batch could not be written as decided; it is decided again after this."""
+        return
+
+    def wanted(self, now: datetime) -> Iterable[tuple[str, int]]:
+        """States, each with its index, that are to go on in the next batch (`woken`), whatever their timers.
+
+        Asked once a turn. A state is named again until its commit has made that needless.
+        """
+        return ()
+
+    def woken(self, key: str, state: S, now: datetime) -> Change[S]:
+        """A state that `wanted` named goes on."""
+        return Change(state)
 
     @abstractmethod
     def encode(self, state: S) -> bytes:

@@ -26,7 +26,15 @@ from services.runtime.processor.handler import Handler
 from services.runtime.processor.log import Log
 from services.runtime.processor.owner import Owner
 from services.runtime.processor.store import Store
-from services.runtime.processor.types import Backpressure, DataError, Fenced, Input, Poison, Routed
+from services.runtime.processor.types import (
+    Backpressure,
+    Contended,
+    DataError,
+    Fenced,
+    Input,
+    Poison,
+    Routed,
+)
 
 S = TypeVar("S")
 log = telemetry.get_logger()
@@ -96,10 +104,12 @@ class Processor(Generic[S]):
                 self._cache.forget()
                 self._republish(left, stop)
             self._reconcile(clock.now(), stop)
-            records = self._log.poll(self._timeout_s(clock.now()), self._limits.records, self._limits.bytes)
+            wanted = self._owner.wanted(clock.now())
+            timeout_s = 0.0 if wanted else self._timeout_s(clock.now())
+            records = self._log.poll(timeout_s, self._limits.records, self._limits.bytes)
             fresh = self._owner.expected(records)
-            if fresh:
-                self._process(fresh, (), clock.now(), stop)
+            if fresh or wanted:
+                self._process(fresh, wanted, clock.now(), stop)
             if timers := self._owner.due_timers(clock.now(), self._limits.timers):
                 self._process((), timers, clock.now(), stop)
             self._owner.note_offsets()
@@ -112,8 +122,10 @@ class Processor(Generic[S]):
         self, records: Sequence[Input], timers: Sequence[Timer], now: datetime, stop: threading.Event
     ) -> None:
         routes = route_all(self._handler, records)
+        for topic, count in Counter(record.topic for record in records).items():
+            metrics.RECORDS.labels(topic).inc(count)
         try:
-            self._commit(self._decide(records, routes, timers, now), stop)
+            self._settled(records, routes, timers, now, stop)
         except DataError as error:
             # Some record here cannot be stored. Alone, each one shows whether it is the one.
             log.warning("batch_refused", records=len(records), timers=len(timers), error=str(error))
@@ -126,7 +138,7 @@ class Processor(Generic[S]):
         self, record: Input, route: Routed | Poison | None, now: datetime, stop: threading.Event
     ) -> None:
         try:
-            self._commit(self._decide([record], [route], (), now), stop)
+            self._settled([record], [route], (), now, stop)
         except DataError as error:
             key = route.key if isinstance(route, Routed) else None
             batch = self._batch([route], (), now)
@@ -135,11 +147,28 @@ class Processor(Generic[S]):
 
     def _timer_alone(self, timer: Timer, now: datetime, stop: threading.Event) -> None:
         try:
-            self._commit(self._decide((), (), [timer], now), stop)
+            self._settled((), (), [timer], now, stop)
         except DataError as error:
             batch = self._batch((), [timer], now)
             batch.poison_timer(timer, Poison("data_error", str(error)))
             self._commit(batch.turn, stop)
+
+    def _settled(
+        self,
+        records: Sequence[Input],
+        routes: Sequence[Routed | Poison | None],
+        timers: Sequence[Timer],
+        now: datetime,
+        stop: threading.Event,
+    ) -> None:
+        """Decide and commit, until the rows can be written as decided."""
+        while True:
+            try:
+                self._commit(self._decide(records, routes, timers, now), stop)
+                return
+            except Contended as contended:
+                metrics.CONTENDED.inc()
+                self._handler.contended(contended)
 
     def _decide(
         self,
@@ -151,8 +180,6 @@ class Processor(Generic[S]):
         batch = self._batch(routes, timers, now)
         for record, route in zip(records, routes, strict=True):
             batch.feed(record, route)
-        for topic, count in Counter(record.topic for record in records).items():
-            metrics.RECORDS.labels(topic).inc(count)
         for timer in timers:
             batch.fire(timer)
         crash.reach("loop.decided")
@@ -161,6 +188,7 @@ class Processor(Generic[S]):
     def _batch(
         self, routes: Iterable[Routed | Poison | None], timers: Iterable[Timer], now: datetime
     ) -> Batch[S]:
+        self._handler.begin()
         return Batch(self._handler, self._cache.states(routes, timers), now)
 
     def _commit(self, turn: Turn[S], stop: threading.Event) -> None:
@@ -183,6 +211,9 @@ class Processor(Generic[S]):
         crash.reach("loop.committed")
         self._owner.committed(turn)
         self._cache.update(turn)
+        self._handler.committed(
+            (index, key, turn.states[key]) for index, part in turn.parts.items() for key in part.states
+        )
         self._produce([record for part in turn.parts.values() for record in part.out])
         metrics.BATCHES.inc()
         crash.reach("loop.produced")

@@ -32,7 +32,7 @@ class Owner:
     ) -> None:
         """`outputs` are watched for a lost log like the inputs, but not read."""
         self.parts: dict[int, Part] = {}
-        self._inputs, self._outputs = handler.inputs, outputs
+        self._handler, self._inputs, self._outputs = handler, handler.inputs, outputs
         self._store, self._log = store, log
         self._topic_check_s = topic_check_s
         self._generation = 0
@@ -64,6 +64,7 @@ class Owner:
         owned = self._store.acquire(indexes) if indexes else {}
         self.parts = {index: self._part(index, owned[index], ids, bounds) for index in indexes}
         self._parked = {}
+        self._handler.adopted(self._live(indexes))
         self._log.read_from(self._positions())
         self._generation = generation
         metrics.OWNED.set(len(indexes))
@@ -109,6 +110,14 @@ class Owner:
             timers.extend(Timer(key, part.index, part.caught_up_at) for key in keys)
         return timers
 
+    def wanted(self, now: datetime) -> list[Timer]:
+        """States of ours that the handler wants to go on."""
+        return [
+            Timer(key, index, now, wanted=True)
+            for key, index in self._handler.wanted(now)
+            if index in self.parts
+        ]
+
     def next_instant(self, now: datetime) -> datetime | None:
         """When something wants attention even if no record arrives."""
         if any(part.barrier is not None or part.caught_up_at is None for part in self.parts.values()):
@@ -143,6 +152,7 @@ class Owner:
         for index in lost:
             del self.parts[index]
         if lost:
+            self._handler.dropped(lost)
             log.warning("indexes_fenced", indexes=lost)
             self._retry_at = time.monotonic() + RETRY_LOST_INDEX_S
             metrics.OWNED.set(len(self.parts))
@@ -163,6 +173,13 @@ class Owner:
             changed |= {(t, part.index): at for t, at in part.positions.items() if part.noted.get(t) != at}
             part.noted = dict(part.positions)
         self._log.note_offsets(changed)
+
+    def _live(self, indexes: Sequence[int]) -> Mapping[int, list[tuple[str, Any]]]:
+        live: dict[int, list[tuple[str, Any]]] = {index: [] for index in indexes}
+        for row in self._store.live(indexes) if indexes and self._handler.remembers else ():
+            if row.body is not None:
+                live[row.part].append((row.key, self._handler.decode(row.key, row.body)))
+        return live
 
     def _changed(self) -> bool:
         if self._log.generation != self._generation or self._log.lost_position():

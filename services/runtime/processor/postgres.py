@@ -27,7 +27,8 @@ class PostgresStore:
     """One connection, used by the loop's thread alone; it reconnects when the former one was lost."""
 
     def __init__(self, url: str, schema: str, write_rows: WriteRows | None = None) -> None:
-        """`write_rows(cursor, rows)` writes a batch's rows in its transaction, behind the guard."""
+        """`write_rows(cursor, rows)` writes a batch's rows in its transaction, behind the guard; it may raise
+        Contended."""
         self._url, self._schema, self._write_rows = url, schema, write_rows
         self._connection: database.Connection | None = None
         self._commit_sql = _COMMIT.format(s=schema)
@@ -74,6 +75,14 @@ class PostgresStore:
     def states_of(self, part: int) -> Iterable[StateRow]:
         """All of them at once: used only when a log was lost."""
         return self._rows("SELECT key, part, body, due_at, waits_for FROM {s}.state WHERE part = %s", (part,))
+
+    def live(self, parts: Sequence[int]) -> Iterable[StateRow]:
+        """One SELECT."""
+        return self._rows(
+            "SELECT key, part, body, due_at, waits_for FROM {s}.state"
+            " WHERE part = ANY(%s) AND due_at IS NOT NULL",
+            (list(parts),),
+        )
 
     def woken(self) -> bool:
         """Notifications that have arrived; a new connection may have missed some and says so once."""

@@ -22,6 +22,9 @@ class Store(Protocol):
     def states_of(self, part: int) -> Iterable[StateRow]:
         """Every state of an index."""
 
+    def live(self, parts: Sequence[int]) -> Iterable[StateRow]:
+        """The states of these indexes that have a timer."""
+
     def woken(self) -> bool:
         """Whether some owner has woken states since the last call; quick, asks nothing of the store."""
 
@@ -38,7 +41,8 @@ class Store(Protocol):
         """All or nothing: offsets, outboxes, states, rows. States that wait for a key in `wakes` become due.
 
         Raises Fenced (an index is no longer ours, or its batch number is not the next: nothing was written),
-        DataError (the data of some record cannot be stored: nothing was written) or Backpressure (unknown).
+        DataError (the data of some record cannot be stored: nothing was written), Contended (the writer of
+        `rows` refuses them as they are: nothing was written) or Backpressure (unknown).
         """
 
     def numbers(self, parts: Sequence[int]) -> Mapping[int, tuple[int, int]]:

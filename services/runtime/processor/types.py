@@ -28,6 +28,13 @@ class Fenced(Exception):
     """Another owner took some of our indexes over; nothing of the batch was written."""
 
 
+class Contended(Exception):
+    """Rows of the batch want what others have, or need not have waited for it; nothing was written.
+
+    The handler is told (Handler.contended), and the batch is decided again.
+    """
+
+
 class Poison(Exception):
     """This input can never be processed. `reason` is a stable word for the dead letter's header."""
 

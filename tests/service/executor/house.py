@@ -152,6 +152,7 @@ class Desk:
         part = partition_of(record.key, LOOP_PARTITIONS)
         self._offset += 1
         taken = Input(record.topic, part, self._offset, record.key, record.value, record.headers)
+        self.manager.begin()
         batch = Batch(self.manager, self.states, self.now)
         batch.feed(taken, route_all(self.manager, [taken])[0])
         return self._keep(batch)
@@ -161,6 +162,7 @@ class Desk:
         end, told = self.now + timedelta(seconds=seconds), []
         while (due := self._next(end)) is not None:
             self.now, key = due
+            self.manager.begin()
             batch = Batch(self.manager, self.states, self.now)
             batch.fire(Timer(key, partition_of(key.encode(), LOOP_PARTITIONS), NOW - timedelta(days=1)))
             told += self._keep(batch)
@@ -198,6 +200,8 @@ class Desk:
                 # Through its bytes, as a store would.
                 self.states[key] = None if row.body is None else self.manager.decode(key, row.body)
                 self.due[key] = row.due_at
+        parts = batch.turn.parts.items()
+        self.manager.committed((index, key, self.states[key]) for index, part in parts for key in part.states)
         return told
 
     def _name(self, record: Outgoing) -> str:

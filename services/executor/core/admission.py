@@ -1,0 +1,282 @@
+"""Which of the steps that a decision asks for go out now, and which are queued: for room, or for a permit.
+
+A queued step has its attempt, but nobody was told of it: `Step.queued_since` is set, no event tells of it,
+and its queue timeout runs. It goes out when its execution is chosen at the desk (core/dispatch.py), after it
+has the permits of its limits (core/limits.py).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from services.contracts.commands import LONG_KINDS
+from services.contracts.flow import QUEUE_TIMEOUT_S
+from services.contracts.partition import partition_of
+from services.contracts.status import Status
+from services.contracts.topics import LOOP_PARTITIONS
+from services.executor.core import ending, limits
+from services.executor.core.dispatch import Desk, Load, Waiter
+from services.executor.core.execution import Execution, Step
+from services.executor.core.permits import Claim, Want
+from services.executor.core.story import Story, request_for
+
+LANES = ("short", "long")
+WINDOWS = (256, 16)
+"""How many steps of an index may be out, running ones included: short ones, and long ones."""
+
+_LAST_WORD = timedelta(seconds=QUEUE_TIMEOUT_S)
+_NOTHING: Load = Load(0)
+
+
+def lane_of(kind: str) -> int:
+    """The place in LANES of a kind of step."""
+    return 1 if kind in LONG_KINDS else 0
+
+
+class Admission:
+    """The desks of the indexes that are ours, and what this manager was told of permits lately."""
+
+    def __init__(self, windows: tuple[int, int] = WINDOWS) -> None:
+        """`windows` bound the steps that are out, for each index and lane."""
+        self._windows = windows
+        self._desks: dict[int, tuple[Desk, ...]] = {}
+        self._full: set[str] = set()
+        self._refused: set[Claim] = set()
+        self._opened: set[Claim] = set()
+
+    # ------------------------------------------------------------ what was committed
+
+    def adopted(self, indexes: Mapping[int, Iterable[Execution]]) -> None:
+        """These indexes are ours now, and no others; what each holds."""
+        self._desks = {}
+        for index, states in indexes.items():
+            for state in states:
+                self._keep(index, state)
+
+    def dropped(self, indexes: Iterable[int]) -> None:
+        """These are another's."""
+        for index in indexes:
+            self._desks.pop(index, None)
+
+    def begin(self) -> None:
+        """A batch is decided, perhaps once more."""
+        for desks in self._desks.values():
+            for desk in desks:
+                desk.begin()
+
+    def contended(self, refused: Iterable[Claim], opened: Iterable[Claim]) -> None:
+        """The batch wanted what others have, or need not have waited; it will be decided again."""
+        for claim in refused:
+            self._refused.add(claim)
+            self._opened.discard(claim)
+            self._full.add(claim[0])
+        for claim in opened:
+            self._opened.add(claim)
+            self._refused.discard(claim)
+            self._full.discard(claim[0])
+
+    def committed(self, states: Iterable[tuple[int, Execution]]) -> None:
+        """A batch is true now."""
+        self._refused.clear()
+        self._opened.clear()
+        for index, state in states:
+            self._keep(index, state)
+
+    def wanted(self, now: datetime) -> list[tuple[str, int]]:
+        """Executions whose turn it is, each with its index."""
+        return [
+            (key, index) for index, desks in self._desks.items() for desk in desks for key in desk.choose(now)
+        ]
+
+    # ------------------------------------------------------------ decisions
+
+    def admit(self, story: Story, before: Execution | None, *, eager: bool = False) -> list[Want]:
+        """Queue what may not go out yet; what the execution wants of its limits.
+
+        `eager` asks for a permit again although its limit was full a moment ago.
+        """
+        wants, permitted = self._permits(story, eager=eager)
+        desks = self._of(story.execution_id)
+        _count(desks, before, story, len(story.requests))
+        kept = []
+        for order in story.requests:
+            desk = desks[lane_of(order.kind)]
+            if permitted and desk.open:
+                desk.spent += 1
+                kept.append(order)
+            else:
+                _queue(story, order.attempt_id)
+                desk.queued |= permitted
+        story.requests[:] = kept
+        if permitted and before is not None and (before.awaits is not None or before.paused):
+            self._unblocked(story, desks)
+        return wants
+
+    def serve(self, story: Story) -> None:
+        """It was chosen: in each lane where it was, the step that waits longest goes out."""
+        before, desks = story.execution, self._of(story.execution_id)
+        for lane, desk in enumerate(desks):
+            if desk.chosen(story.execution_id) and desk.free > 0:
+                waiting = [(since, index) for index, step, since in _queued(before) if _lane(step) == lane]
+                if waiting:
+                    _send(story, min(waiting)[1])
+        _count(desks, before, story, 0)
+
+    def _unblocked(self, story: Story, desks: Sequence[Desk]) -> None:
+        """What kept its steps back is gone: they go out, or wait for room like any other."""
+        if story.execution.paused or story.execution.status.terminal:
+            return
+        for index, step, _ in list(_queued(story.execution)):
+            desk = desks[_lane(step)]
+            if desk.open:
+                desk.spent += 1
+                _send(story, index)
+            else:
+                desk.queued = True
+
+    def _permits(self, story: Story, *, eager: bool) -> tuple[list[Want], bool]:
+        """What it wants of its limits, and whether it then has every permit that it needs."""
+        state = story.execution
+        wanted = limits.of(state.request)
+        if not wanted:
+            return [], True
+        if state.status.terminal:
+            return self._given_back(story, wanted), True
+        queued = [since for _, _, since in _queued(state)]
+        if (queued or story.requests) and not state.paused:
+            return self._taken(story, wanted, min(queued, default=story.now), eager=eager)
+        if state.status is Status.WAITING and not any(_outs(state)):
+            return self._given_back(story, [limit for limit in wanted if not limit.holds_paused]), False
+        return [], state.awaits is None
+
+    def _taken(
+        self, story: Story, wanted: Sequence[limits.Limit], since: datetime, *, eager: bool
+    ) -> tuple[list[Want], bool]:
+        """One permit after the other, up to the first that cannot be had."""
+        wants: list[Want] = []
+        held = list(story.execution.permits)
+        awaits = None
+        for limit in wanted:
+            if limit.key in held:
+                continue
+            claim = (limit.key, story.execution_id)
+            full = limit.key in self._full and not eager and claim not in self._opened
+            if full or claim in self._refused:
+                wants.append(Want("wait", *claim, limit.max, since))
+                awaits = limit.key
+                break
+            wants.append(Want("take", *claim, limit.max, since))
+            held.append(limit.key)
+        story.state = replace(story.execution, permits=tuple(held), awaits=awaits)
+        return wants, awaits is None
+
+    def _given_back(self, story: Story, wanted: Iterable[limits.Limit]) -> list[Want]:
+        state = story.execution
+        back = [limit for limit in wanted if limit.key in state.permits or limit.key == state.awaits]
+        if not back:
+            return []
+        keys = {limit.key for limit in back}
+        self._full -= keys
+        kept = tuple(key for key in state.permits if key not in keys)
+        story.state = replace(state, permits=kept, awaits=None if state.awaits in keys else state.awaits)
+        return [Want("release", limit.key, state.execution_id, limit.max, story.now) for limit in back]
+
+    def _keep(self, index: int, state: Execution) -> None:
+        for desk, load in zip(self._at(index), loads(state), strict=True):
+            desk.keep(state.execution_id, load)
+
+    def _of(self, execution_id: str) -> tuple[Desk, ...]:
+        return self._at(partition_of(execution_id.encode(), LOOP_PARTITIONS))
+
+    def _at(self, index: int) -> tuple[Desk, ...]:
+        found = self._desks.get(index)
+        if found is None:
+            found = self._desks[index] = tuple(Desk(window) for window in self._windows)
+        return found
+
+
+def loads(state: Execution) -> list[Load | None]:
+    """What an execution has in each lane, as it stands."""
+    out = _outs(state)
+    found: list[Load | None] = [Load(count) if count else None for count in out]
+    if state.awaits is not None or (state.paused and not state.status.terminal):
+        return found
+    for _, step, since in _queued(state):
+        lane = _lane(step)
+        load = found[lane] or _NOTHING
+        if load.waits is None or since < load.waits.since:
+            priority = state.request.priority if state.request is not None else 1
+            waiter = Waiter(state.execution_id, state.tenant, priority, since)
+            found[lane] = Load(out[lane], waiter)
+    return found
+
+
+def waits_for(state: Execution) -> str | None:
+    """The mark by which a manager that gives back a permit makes the one due who gets it."""
+    return None if state.awaits is None else f"permit:{state.awaits}"
+
+
+def last_instant(state: Execution) -> datetime | None:
+    """When actions that an execution left behind at its end, and nobody had room for, are given up."""
+    if not state.status.terminal:
+        return None
+    first = min((since for _, _, since in _queued(state)), default=None)
+    return first + _LAST_WORD if first is not None else None
+
+
+def give_up(story: Story) -> None:
+    """The instant has come."""
+    for index, _, since in list(_queued(story.execution)):
+        if since + _LAST_WORD <= story.now:
+            message = f"no room for it within {_LAST_WORD.total_seconds() / 3600:.0f} h"
+            ending.hook_failed(story, index, "queue_timeout", message)
+
+
+def _count(desks: Sequence[Desk], before: Execution | None, story: Story, fresh: int) -> None:
+    """How many more are out than before, without those that are only asked for by this decision."""
+    now = _outs(story.execution)
+    held = _outs(before) if before is not None else (0, 0)
+    for lane, desk in enumerate(desks):
+        asked = sum(lane_of(order.kind) == lane for order in story.requests) if fresh else 0
+        desk.spent += now[lane] - held[lane] - asked
+
+
+def _queue(story: Story, attempt_id: str) -> None:
+    index = story.execution.current_step(attempt_id)
+    if index is not None:
+        story.change(index, queued_since=story.now)
+
+
+def _send(story: Story, index: int) -> None:
+    story.change(index, queued_since=None)
+    story.requests.append(request_for(story.execution, index, story.now))
+
+
+def _units(state: Execution) -> Sequence[Step]:
+    """What may be out: of an execution that has ended, only actions."""
+    if state.status.terminal:
+        return state.hooks
+    return (*state.steps, *state.hooks) if state.hooks else state.steps
+
+
+def _queued(state: Execution) -> Iterator[tuple[int, Step, datetime]]:
+    first = len(state.steps) if state.status.terminal else 0
+    for index, step in enumerate(_units(state), first):
+        if step.queued_since is not None and step.asked > step.closed:
+            yield index, step, step.queued_since
+
+
+def _outs(state: Execution) -> tuple[int, int]:
+    short = long = 0
+    for step in _units(state):
+        if step.asked > step.closed and step.queued_since is None:
+            if step.plan.kind in LONG_KINDS:
+                long += 1
+            else:
+                short += 1
+    return short, long
+
+
+def _lane(step: Step) -> int:
+    return lane_of(step.plan.kind)

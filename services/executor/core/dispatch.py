@@ -1,0 +1,159 @@
+"""Who may be asked for now: at most so many steps of an index are out, and the others wait their turn.
+
+A desk keeps one lane of one partition index: how many attempts are out, and which executions wait for room.
+The tenants that wait take turns; of a tenant's own the highest class goes first, and of a class the oldest.
+A class rises with the wait: low is normal after RISE, high after two of them. After three it is *overdue*:
+every second turn of its tenant belongs to the oldest overdue one, so that no flood of higher ones holds it
+back for ever, and no flood of overdue ones holds back what is high.
+
+What is kept follows what was committed. A batch that is being decided counts beside it (`spent`, `queued`)
+and is forgotten when it is decided again.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+HIGHEST = 2
+RISE = timedelta(seconds=150)
+"""Low starts within 10 minutes: it is overdue after 7.5, and then has every second turn of its tenant."""
+OVERDUE = HIGHEST + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiter:
+    """An execution that waits for room since an instant; `priority` is 0 low, 1 normal, 2 high."""
+
+    key: str
+    tenant: str
+    priority: int
+    since: datetime
+
+    def rank(self, now: datetime) -> int:
+        """Its class by now. What is high has nowhere to rise to."""
+        if self.priority >= HIGHEST:
+            return HIGHEST
+        return min(OVERDUE, max(0, self.priority) + max(0, (now - self.since) // RISE))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What an execution has in a lane: attempts that are out, and since when it waits with another."""
+
+    out: int
+    waits: Waiter | None = None
+
+
+class Line:
+    """The waiters of one tenant, oldest first in each class that they came with."""
+
+    def __init__(self, waiting: Mapping[str, Waiter]) -> None:
+        """`waiting` tells who still waits; others are passed over."""
+        self._waiting = waiting
+        self._heaps: tuple[list[tuple[datetime, str, Waiter]], ...] = tuple([] for _ in range(HIGHEST + 1))
+        self._overdue_next = True
+
+    def put(self, waiter: Waiter) -> None:
+        """Take a place by age."""
+        place = min(max(waiter.priority, 0), HIGHEST)
+        heapq.heappush(self._heaps[place], (waiter.since, waiter.key, waiter))
+
+    def pop(self, now: datetime) -> Waiter | None:
+        """Whose turn it is; None: nobody waits."""
+        heads = [heap for heap in self._heaps if self._skip_gone(heap)]
+        if not heads:
+            return None
+        overdue = [heap for heap in heads if heap[0][2].rank(now) == OVERDUE]
+        others = [heap for heap in heads if heap[0][2].rank(now) < OVERDUE]
+        if overdue and (self._overdue_next or not others):
+            self._overdue_next = False
+            chosen = min(overdue, key=lambda heap: heap[0][0])
+        else:
+            self._overdue_next = True
+            top = max(heap[0][2].rank(now) for heap in others)
+            chosen = min(
+                (heap for heap in others if heap[0][2].rank(now) == top), key=lambda heap: heap[0][0]
+            )
+        return heapq.heappop(chosen)[2]
+
+    def _skip_gone(self, heap: list[tuple[datetime, str, Waiter]]) -> bool:
+        while heap and self._waiting.get(heap[0][1]) is not heap[0][2]:
+            heapq.heappop(heap)
+        return bool(heap)
+
+
+@dataclass(slots=True)
+class Desk:
+    """One lane of one index: room for `window` attempts."""
+
+    window: int
+    out: int = 0
+    spent: int = 0
+    queued: bool = False
+    _out: dict[str, int] = field(default_factory=dict)
+    _waiting: dict[str, Waiter] = field(default_factory=dict)
+    _tenants: OrderedDict[str, Line] = field(default_factory=OrderedDict)
+    _chosen: dict[str, Waiter] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        """How many more may be asked for, as the batch stands."""
+        return self.window - self.out - self.spent
+
+    @property
+    def open(self) -> bool:
+        """Whether a newcomer may be asked for at once: there is room, and nobody waits for it."""
+        return not self.queued and not self._waiting and self.free > 0
+
+    def chosen(self, key: str) -> bool:
+        """Whether it is this one's turn."""
+        return key in self._chosen
+
+    def begin(self) -> None:
+        """A batch is decided: what the last one counted has been committed, or never was."""
+        self.spent, self.queued = 0, False
+
+    def keep(self, key: str, load: Load | None) -> None:
+        """What was committed of an execution."""
+        before = self._out.pop(key, 0)
+        self.out -= before
+        if load is not None and load.out:
+            self._out[key] = load.out
+            self.out += load.out
+        waits = load.waits if load is not None else None
+        if waits is None:
+            self._waiting.pop(key, None)
+        elif (known := self._waiting.get(key)) is None or known.since != waits.since:
+            self._waiting[key] = waits
+            self._put(waits)
+
+    def choose(self, now: datetime) -> Iterable[str]:
+        """Whose turn it is, as many as there is room for; with those chosen before who still wait."""
+        again, self._chosen = self._chosen, {}
+        for former in again.values():
+            if self._waiting.get(former.key) is former:
+                self._put(former)
+        if not self._waiting:
+            return ()
+        while len(self._chosen) < self.window - self.out and (waiter := self._next(now)) is not None:
+            self._chosen[waiter.key] = waiter
+        return tuple(self._chosen)
+
+    def _put(self, waiter: Waiter) -> None:
+        line = self._tenants.get(waiter.tenant)
+        if line is None:
+            line = self._tenants[waiter.tenant] = Line(self._waiting)
+        line.put(waiter)
+
+    def _next(self, now: datetime) -> Waiter | None:
+        """The next tenant's next; it goes to the end, or away when it has none."""
+        while self._tenants:
+            tenant, line = next(iter(self._tenants.items()))
+            waiter = line.pop(now)
+            if waiter is not None:
+                self._tenants.move_to_end(tenant)
+                return waiter
+            del self._tenants[tenant]
+        return None
