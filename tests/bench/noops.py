@@ -1,4 +1,4 @@
-"""Many NOOP requests through the topics, and what the log says became of them."""
+"""Many requests that do nothing through the topics, and what the log says became of them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,20 +7,23 @@ from typing import Any
 
 import psycopg2
 from confluent_kafka import Consumer, TopicPartition
+from msgspec.structs import replace
 
 from services.contracts import envelope
-from services.contracts.commands import JobRequested
+from services.contracts.commands import Definition, JobRequested, Json
 from services.contracts.events import TERMINAL
 from services.runtime import entropy, kafka
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests.bench.system import System
+from tests.waiting import until
 
 EVENTS = "execution.events"
 EVENTS_PER_JOB = 5
 """execution.accepted, execution.started, step.running, step.completed, execution.completed."""
 PARTITIONS = range(12)
 TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 120.0
 
 _ENDS = {name.encode() for name in TERMINAL}
 
@@ -39,6 +42,23 @@ def requests(count: int) -> list[JobRequested]:
         )
         for _ in range(count)
     ]
+
+
+def pipelines(count: int, steps: int) -> list[JobRequested]:
+    """Requests for a pipeline of so many NOOP steps, one after the other."""
+    names = [f"step {number}" for number in range(1, steps + 1)]
+    body = {"steps": [{"step_name": name, "step_type": "NOOP"} for name in names]}
+    definition = Definition(kind="pipeline", id="nothing", revision=1, body=body)
+    parameters: Json = {"values": {}, "time_range": None}
+    return [
+        replace(request, job_type="pipeline", definition=definition, parameters=parameters)
+        for request in requests(count)
+    ]
+
+
+def events_of(steps: int) -> int:
+    """How many events an execution of so many steps has."""
+    return 3 + 2 * steps
 
 
 def publish(publisher: Publisher, wanted: Iterable[JobRequested]) -> None:
@@ -137,3 +157,24 @@ class Followers:
         with self._connection.cursor() as cursor:
             cursor.execute(f"SELECT part, next_offset FROM {schema}.part_offset WHERE topic = %s", (EVENTS,))
             return dict(cursor.fetchall())
+
+
+def queue(system: System, wanted: Iterable[JobRequested]) -> set[bytes]:
+    """Put requests where nobody reads them yet; their keys."""
+    publisher = Publisher(system.stack.kafka, "bench")
+    publish(publisher, asked := [*wanted])
+    publisher.close(5)
+    return {request.execution_id.encode() for request in asked}
+
+
+def drain_s(system: System, requests: Iterable[JobRequested], events_per_job: int) -> float:
+    """Seconds that one manager and one worker take for what was queued before they started."""
+    wanted = queue(system, requests)
+    log = Log(system)
+    processes = [system.service("worker"), system.service("manager")]
+    until(lambda: log.count() >= len(wanted) * events_per_job, DRAIN_TIMEOUT_S, "the last event")
+    told = log.read(wanted)
+    for process in processes:
+        process.stop()
+    log.close()
+    return told.seconds
