@@ -47,9 +47,13 @@ def test_any_history_is_legal_and_ends(pipelines: Pipelines, moves: Moves, seed:
 
 
 @pytest.mark.faults
-@settings(UNSHRUNK, max_examples=10_000)
+@pytest.mark.parametrize("part", range(20))
+@settings(UNSHRUNK, max_examples=500)
 @given(moves=MOVES, seed=SEEDS)
-def test_ten_thousand_histories_are_legal_and_end(pipelines: Pipelines, moves: Moves, seed: int) -> None:
+def test_ten_thousand_histories_are_legal_and_end(
+    pipelines: Pipelines, moves: Moves, seed: int, part: int
+) -> None:
+    """In parts, none of which is taken for one that hangs."""
     check(pipelines, moves, seed)
 
 
@@ -103,7 +107,19 @@ def _legal(history: list[Event], state: Execution) -> None:
     assert len(set(runs)) == len(runs), "an attempt has one owner"
     ended = [(event.step, event.attempt) for event in history if isinstance(event, ENDS) and event.attempt]
     assert len(set(ended)) == len(ended), "and one end"
+    assert not any(hook.retry_at for hook in state.hooks), "nothing is tried again after the end"
+    _nothing_begins_in_a_pause(history)
     assert state.runs <= 6 + len(state.steps), "loops are bounded"
+
+
+def _nothing_begins_in_a_pause(history: list[Event]) -> None:
+    paused, before = False, None
+    for event in history:
+        if isinstance(event, events.ExecutionWaiting | events.ExecutionResumed) and event.reason == "paused":
+            paused = isinstance(event, events.ExecutionWaiting)
+        asked_anew = isinstance(before, events.ExecutionAmended)
+        assert not (paused and isinstance(event, events.StepWaiting)) or asked_anew
+        before = event
 
 
 def _folds(history: list[Event], state: Execution, seed: int) -> None:
