@@ -97,8 +97,8 @@ def words(cursor: Any, tenant: str, execution_id: str) -> list[Word]:
 _ASKED = """
     waiting IS NOT NULL AND waiting -> 'approval' ->> 'step' IS NOT NULL
     AND NOT ((waiting -> 'approval' -> 'not_by')::jsonb ?| %(people)s)
-    AND (CASE WHEN json_array_length(waiting -> 'approval' -> 'detail' -> 'approvers') = 0
-               AND json_array_length(waiting -> 'approval' -> 'detail' -> 'groups') = 0
+    AND (CASE WHEN coalesce(waiting -> 'approval' -> 'detail' ->> 'approvers', '[]') = '[]'
+               AND coalesce(waiting -> 'approval' -> 'detail' ->> 'groups', '[]') = '[]'
          THEN %(may_any)s
          ELSE (waiting -> 'approval' -> 'detail' -> 'approvers')::jsonb ?| %(people)s
               OR (waiting -> 'approval' -> 'detail' -> 'groups')::jsonb ?| %(groups)s END)

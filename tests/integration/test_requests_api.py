@@ -244,7 +244,7 @@ def test_approvals_are_those_of_the_caller(api: Api) -> None:
         api.project([events.ExecutionAccepted(**of, request=asked, request_hash="h", plan=plan)])
     for id, detail in (
         (finance, {}),
-        (anyone, {"groups": []}),
+        (anyone, {"groups": None, "approvers": None}),
         (named, {"groups": [], "approvers": ["grace"]}),
     ):
         asked_for = {"approvers": [], "groups": ["finance"], "quorum": 2, "form": [], **detail}
@@ -469,6 +469,7 @@ def test_a_key_names_one_command_of_one_step(api: Api, client: httpx.Client) -> 
 
 def test_an_amendment_is_shown_and_its_author_cannot_approve(api: Api) -> None:
     with api.client(api.key(tenant="acme", principal="carl")) as carl:
+        carl.put("/v1/pipelines/calls", json=PIPELINE).raise_for_status()
         id = create(carl)
         accept(api, id)
         wait_for_approval(api, id, groups=[], approvers=[])
