@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import uvicorn
 
-from services.api import app, keys, projector
+from services.api import app, keys, projector, read_tables
 from services.api.core.links import Links
 from services.api.intake import Intake
 from services.api.keys import Caller, Keyring, Role
@@ -121,7 +121,7 @@ class Api:
                 state = handler.decode(routed.key, bytes(row[0])) if row else None
                 change = handler.apply(routed, state, {}, record, event.occurred_at)
                 assert change.state is not None
-                projector.write_rows(cursor, change.rows)
+                read_tables.write_rows(cursor, change.rows)
                 cursor.execute(
                     "INSERT INTO api.state VALUES (%s, 0, %s)"
                     " ON CONFLICT (key) DO UPDATE SET body = excluded.body",

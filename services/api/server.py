@@ -10,7 +10,7 @@ import uvicorn
 from confluent_kafka import KafkaException
 from prometheus_client import Gauge
 
-from services.api import app, projector, republish
+from services.api import app, projector, read_tables, republish
 from services.api.clock import DatabaseClock
 from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
@@ -56,7 +56,7 @@ class Server:
             projector.Projector(schemas.codec()),
             settings.kafka,
             settings.database,
-            write_rows=projector.write_rows,
+            write_rows=read_tables.write_rows,
         )
         self._projector_stop = threading.Event()
         self._projector = threading.Thread(
