@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -33,15 +34,19 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def alice(local: Local) -> Requests:
+def alice(local: Local) -> Iterator[Requests]:
     """Who asks."""
-    return Requests.of(local.state["api_url"], new_key(local.state["database_url"], "alice"))
+    made = Requests.of(local.state["api_url"], new_key(local.state["database_url"], "alice"))
+    with closing(made.client):
+        yield made
 
 
 @pytest.fixture(scope="module")
-def bob(local: Local) -> Requests:
+def bob(local: Local) -> Iterator[Requests]:
     """Somebody else."""
-    return Requests.of(local.state["api_url"], new_key(local.state["database_url"], "bob"))
+    made = Requests.of(local.state["api_url"], new_key(local.state["database_url"], "bob"))
+    with closing(made.client):
+        yield made
 
 
 def example(name: str) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,9 @@ def run(state: Mapping[str, Any], other_url: str, count: int, seed: int) -> tupl
     urls = (state["api_url"], other_url)
     tenant = f"races-{entropy.token(3).hex()}"
     people = {name: new_key(state["database_url"], name, tenant) for name in ("alice", "bob", "carol")}
-    asked = _asked(Requests.of(urls[0], people["alice"]), count)
+    alice = Requests.of(urls[0], people["alice"])
+    with closing(alice.client):
+        asked = _asked(alice, count)
     with Stories(state["kafka_bootstrap"]) as stories:
 
         def parked() -> bool:

@@ -145,7 +145,7 @@ def world(folder: Path, seed: int, environ: Mapping[str, str] | None = None) -> 
     """A folder without a running system yet; whatever runs at the end is stopped."""
     rng = random.Random(seed)
     signing = f"whsec_{base64.b64encode(entropy.token(32)).decode()}"
-    _choose_ports(folder)
+    choose_ports(folder)
     secrets = Secrets(f"canary{entropy.token(16).hex()}", signing)
     with ExitStack() as stack:
         receiver = stack.enter_context(Receiver(signing))
@@ -156,8 +156,8 @@ def world(folder: Path, seed: int, environ: Mapping[str, str] | None = None) -> 
         yield World(system, watch, receiver, history, rng)
 
 
-def _choose_ports(folder: Path) -> None:
-    """Ports of our own: the defaults belong to whoever else runs a stack here, and we are often down."""
+def choose_ports(folder: Path) -> None:
+    """Ports of its own: the defaults belong to whoever else runs a stack here, and we are often down."""
     taken: set[int] = set()
     own = Folder(folder)
     own.create()
