@@ -21,6 +21,7 @@ from services.contracts.commands import (
 from services.contracts.envelope import Outgoing
 from services.contracts.events import Event, PlannedStep
 from services.contracts.flow import Action
+from services.executor.core.admission import WINDOWS
 from services.executor.core.execution import Execution
 from services.executor.manager import INPUTS, OUTPUTS, Manager, State
 from services.runtime.entropy import RemoteClock
@@ -29,12 +30,14 @@ from services.runtime.memory.store import MemoryStore, Tables
 from services.runtime.processor.loop import Limits, Processor
 from services.runtime.processor.types import Input, PartCommit, Row, StateRow
 from services.runtime.schemas import codec
+from tests.conformance import permit_books
 from tests.service.executor.house import DEAD, NOW, TENANT, command
 from tests.service.executor.pipelines import Pipelines, approval, call, goto, request, step
 
 KINDS = ("approve", "reject", "remark", "pause", "resume", "cancel", "amend", "start", "rerun", "explode")
 PEOPLE = ("alice", "carol", "shop")
 CONDITIONS = ("$.execution.error = null", "$.execution.error != null", "$.amount")
+LIMITED = [{"key": "tenant", "max": 1, "holds_paused": False}]
 ROUNDS_MAX = 400
 FAILED = {"reason": "http_503", "message": "away"}
 
@@ -66,7 +69,10 @@ class World:
         self.commands: list[ExecutionCommand] = []
         self.read_orders = 0
         pipelines.steps = plan(self.random)
+        self.books: permit_books.Books = {}
+        self.windows = self.random.choice([WINDOWS, (1, 1), (2, 1)])
         self.wanted = request(
+            limits=self.random.choice([None, None, LIMITED, [{**LIMITED[0], "holds_paused": True}]]),
             hold=self.random.random() < 0.1,
             run_at=NOW + timedelta(seconds=30) if self.random.random() < 0.1 else None,
             timeout_s=self.random.choice([None, None, None, 3000]),
@@ -157,7 +163,7 @@ class World:
     def _started(self) -> "Processor[State]":
         self.broker.members.clear()
         log = Log(self)
-        loop = Loop(Manager(codec()), Store(self), log, OUTPUTS, Limits(idle_s=0))
+        loop = Loop(Manager(codec(), self.windows), Store(self), log, OUTPUTS, Limits(idle_s=0))
         loop.clock = self.clock
         log.join(INPUTS)
         return loop
@@ -214,7 +220,7 @@ class Store(MemoryStore):
     """A store whose owner dies before or after a commit."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(world.tables)
+        super().__init__(world.tables, permit_books.writer(world.books))
         self._world = world
 
     def commit(

@@ -1,5 +1,6 @@
 """Laws over random histories of pipelines, on the loop in memory: crashes, doubles, topics in any order."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from services import jobs
 from services.contracts import events
 from services.contracts.events import Event
+from services.contracts.partition import partition_of
+from services.contracts.topics import LOOP_PARTITIONS
+from services.executor.core import admission
 from services.executor.core.execution import Execution, evolve, fold
 from tests.service.executor.histories import World
 from tests.service.executor.pipelines import Pipelines
@@ -62,7 +66,9 @@ def check(pipelines: Pipelines, moves: Moves, seed: int) -> None:
     world = World(pipelines, seed)
     for verb, pick in moves:
         _nothing_new_after_the_end(world, verb, pick)
+        _within_bounds(world)
     world.drain()
+    assert not any(book.holders or book.waiters for book in world.books.values()), "no permit is left behind"
     states = world.executions()
     assert world.wanted.execution_id in {state.execution_id for state in states}
     for state in states:
@@ -95,6 +101,17 @@ def _nothing_new_after_the_end(world: World, verb: str, pick: int) -> None:
     world.move(verb, pick)
     for order in world.orders():
         assert order.execution_id not in ended or order.attempt_id in before
+
+
+def _within_bounds(world: World) -> None:
+    """No more steps of an index are out than its window, no more executions hold a permit than there are."""
+    out: Counter[tuple[int, int]] = Counter()
+    for state in world.executions():
+        index = partition_of(state.execution_id.encode(), LOOP_PARTITIONS)
+        for lane, load in enumerate(admission.loads(state)):
+            out[index, lane] += load.out if load else 0
+    assert all(count <= world.windows[lane] for (_, lane), count in out.items())
+    assert all(len(book.holders) <= 1 for book in world.books.values())
 
 
 def _legal(history: list[Event], state: Execution) -> None:
