@@ -169,6 +169,13 @@ class Desk:
         self.now = end
         return told
 
+    def wake(self, key: str) -> list[str]:
+        """It is this execution's turn (Handler.wanted)."""
+        self.manager.begin()
+        batch = Batch(self.manager, self.states, self.now)
+        batch.fire(Timer(key, partition_of(key.encode(), LOOP_PARTITIONS), self.now, wanted=True))
+        return self._keep(batch)
+
     def state(self, wanted: JobRequested | None = None) -> Execution:
         """The execution as it stands."""
         found = self.states[(wanted or job()).execution_id]
