@@ -102,12 +102,13 @@ class Admission:
         kept = []
         for order in story.requests:
             desk = desks[lane_of(order.kind)]
-            if permitted and desk.open:
-                desk.spent += 1
+            if permitted and desk.has_room(story.tenant):
+                desk.spent[story.tenant] += 1
                 kept.append(order)
             else:
                 _queue(story, order.attempt_id)
-                desk.queued |= permitted
+                if permitted:
+                    desk.queued.add(story.tenant)
         story.requests[:] = kept
         if permitted and before is not None and (before.awaits is not None or before.paused):
             self._unblocked(story, desks)
@@ -129,11 +130,11 @@ class Admission:
             return
         for index, step, _ in list(_queued(story.execution)):
             desk = desks[_lane(step)]
-            if desk.open:
-                desk.spent += 1
+            if desk.has_room(story.tenant):
+                desk.spent[story.tenant] += 1
                 _send(story, index)
             else:
-                desk.queued = True
+                desk.queued.add(story.tenant)
 
     def _permits(self, story: Story, *, eager: bool) -> tuple[list[Want], bool]:
         """What it wants of its limits, and whether it then has every permit that it needs."""
@@ -184,7 +185,7 @@ class Admission:
 
     def _keep(self, index: int, state: Execution) -> None:
         for desk, load in zip(self._at(index), loads(state), strict=True):
-            desk.keep(state.execution_id, load)
+            desk.keep(state.execution_id, state.tenant, load)
 
     def _of(self, execution_id: str) -> tuple[Desk, ...]:
         return self._at(partition_of(execution_id.encode(), LOOP_PARTITIONS))
@@ -239,7 +240,8 @@ def _count(desks: Sequence[Desk], before: Execution | None, story: Story, fresh:
     held = _outs(before) if before is not None else (0, 0)
     for lane, desk in enumerate(desks):
         asked = sum(lane_of(order.kind) == lane for order in story.requests) if fresh else 0
-        desk.spent += now[lane] - held[lane] - asked
+        if change := now[lane] - held[lane] - asked:
+            desk.spent[story.tenant] += change
 
 
 def _queue(story: Story, attempt_id: str) -> None:

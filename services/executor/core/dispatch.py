@@ -6,12 +6,15 @@ A class rises with the wait: low is normal after RISE, high after two of them. A
 every second turn of its tenant belongs to the oldest overdue one, so that no flood of higher ones holds it
 back for ever, and no flood of overdue ones holds back what is high.
 
+The last quarter of the room is kept for tenants that have little out: who comes with a few jobs need not wait
+until some of another's many have ended.
+
 What is kept follows what was committed. A batch that is being decided counts beside it (`spent`, `queued`)
 and is forgotten when it is decided again.
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -86,26 +89,36 @@ class Line:
 
 @dataclass(slots=True)
 class Desk:
-    """One lane of one index: room for `window` attempts."""
+    """One lane of one index: room for `window` attempts, the last of it for tenants that have little out."""
 
     window: int
     out: int = 0
-    spent: int = 0
-    queued: bool = False
-    _out: dict[str, int] = field(default_factory=dict)
+    spent: Counter[str] = field(default_factory=Counter)
+    queued: set[str] = field(default_factory=set)
+    _out: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _out_of: Counter[str] = field(default_factory=Counter)
     _waiting: dict[str, Waiter] = field(default_factory=dict)
+    _waiting_of: Counter[str] = field(default_factory=Counter)
     _tenants: OrderedDict[str, Line] = field(default_factory=OrderedDict)
     _chosen: dict[str, Waiter] = field(default_factory=dict)
 
     @property
-    def free(self) -> int:
-        """How many more may be asked for, as the batch stands."""
-        return self.window - self.out - self.spent
+    def reserve(self) -> int:
+        """Room that is kept for tenants that have less than this out: they need not wait for others' ends."""
+        return max(1, self.window // 4) if self.window > 1 else 0
 
     @property
-    def open(self) -> bool:
-        """Whether a newcomer may be asked for at once: there is room, and nobody waits for it."""
-        return not self.queued and not self._waiting and self.free > 0
+    def free(self) -> int:
+        """How many more may be asked for, as the batch stands."""
+        return self.window - self.out - self.spent.total()
+
+    def has_room(self, tenant: str) -> bool:
+        """Whether a newcomer may be asked for at once: nobody has waited longer for the same room."""
+        if self.free <= 0:
+            return False
+        if self._has_little(tenant, self.spent):
+            return not self._waiting_of[tenant] and tenant not in self.queued
+        return self.free > self.reserve and not self._waiting and not self.queued
 
     def chosen(self, key: str) -> bool:
         """Whether it is this one's turn."""
@@ -113,19 +126,20 @@ class Desk:
 
     def begin(self) -> None:
         """A batch is decided: what the last one counted has been committed, or never was."""
-        self.spent, self.queued = 0, False
+        if self.spent or self.queued:
+            self.spent.clear()
+            self.queued.clear()
 
-    def keep(self, key: str, load: Load | None) -> None:
+    def keep(self, key: str, tenant: str, load: Load | None) -> None:
         """What was committed of an execution."""
-        before = self._out.pop(key, 0)
-        self.out -= before
-        if load is not None and load.out:
-            self._out[key] = load.out
-            self.out += load.out
+        self._count(key, tenant, load.out if load is not None else 0)
         waits = load.waits if load is not None else None
+        known = self._waiting.get(key)
         if waits is None:
-            self._waiting.pop(key, None)
-        elif (known := self._waiting.get(key)) is None or known.since != waits.since:
+            if self._waiting.pop(key, None) is not None:
+                self._waiting_of[tenant] -= 1
+        elif known is None or known.since != waits.since:
+            self._waiting_of[tenant] += known is None
             self._waiting[key] = waits
             self._put(waits)
 
@@ -137,9 +151,25 @@ class Desk:
                 self._put(former)
         if not self._waiting:
             return ()
-        while len(self._chosen) < self.window - self.out and (waiter := self._next(now)) is not None:
+        given: Counter[str] = Counter()
+        while (waiter := self._next(now, given)) is not None:
+            given[waiter.tenant] += 1
             self._chosen[waiter.key] = waiter
         return tuple(self._chosen)
+
+    def _has_little(self, tenant: str, more: Counter[str]) -> bool:
+        return self._out_of[tenant] + more[tenant] < max(1, self.reserve)
+
+    def _count(self, key: str, tenant: str, out: int) -> None:
+        before = self._out.pop(key, None)
+        change = out - (before[1] if before is not None else 0)
+        if out:
+            self._out[key] = (tenant, out)
+        if change:
+            self.out += change
+            self._out_of[tenant] += change
+            if not self._out_of[tenant]:
+                del self._out_of[tenant]
 
     def _put(self, waiter: Waiter) -> None:
         line = self._tenants.get(waiter.tenant)
@@ -147,10 +177,14 @@ class Desk:
             line = self._tenants[waiter.tenant] = Line(self._waiting)
         line.put(waiter)
 
-    def _next(self, now: datetime) -> Waiter | None:
-        """The next tenant's next; it goes to the end, or away when it has none."""
-        while self._tenants:
-            tenant, line = next(iter(self._tenants.items()))
+    def _next(self, now: datetime, given: Counter[str]) -> Waiter | None:
+        """The next of the next tenant for whom there is room; that one goes to the end."""
+        room = self.window - self.out - given.total()
+        if room <= 0:
+            return None
+        for tenant, line in list(self._tenants.items()):
+            if room <= self.reserve and not self._has_little(tenant, given):
+                continue
             waiter = line.pop(now)
             if waiter is not None:
                 self._tenants.move_to_end(tenant)

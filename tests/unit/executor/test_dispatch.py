@@ -10,36 +10,53 @@ from services.executor.core.dispatch import OVERDUE, RISE, Desk, Load, Waiter
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+TENANTS: dict[str, str] = {}
 
 
 def wait(desk: Desk, key: str, tenant: str = "a", priority: int = 1, since: datetime = NOW) -> None:
-    desk.keep(key, Load(0, Waiter(key, tenant, priority, since)))
+    TENANTS[key] = tenant
+    desk.keep(key, tenant, Load(0, Waiter(key, tenant, priority, since)))
 
 
 def take(desk: Desk, now: datetime = NOW) -> list[str]:
     """Whose turn it is; they are out then."""
     chosen = list(desk.choose(now))
     for key in chosen:
-        desk.keep(key, Load(1))
+        desk.keep(key, TENANTS[key], Load(1))
     return chosen
 
 
 def one(desk: Desk, now: datetime = NOW) -> str:
     """The next one alone, which ends at once."""
     (key,) = take(desk, now)
-    desk.keep(key, None)
+    desk.keep(key, TENANTS[key], None)
     return key
 
 
-def test_a_newcomer_goes_out_at_once_only_if_nobody_waits() -> None:
-    desk = Desk(2)
-    desk.spent += 2
-    assert desk.free == 0
+def test_a_newcomer_goes_out_at_once_only_if_nobody_waits_for_the_same_room() -> None:
+    desk = Desk(3)
+    desk.spent["a"] += 3
+    assert not desk.has_room("a") and not desk.has_room("b")
     desk.begin()
-    assert desk.open, "the batch was thrown away"
-    desk.keep("x", Load(1))
-    wait(desk, "y")
-    assert desk.free == 1 and not desk.open
+    assert desk.has_room("a"), "the batch was thrown away"
+    desk.keep("x", "a", Load(1))
+    wait(desk, "y", "a")
+    assert desk.free == 2 and not desk.has_room("a") and desk.has_room("b")
+    wait(desk, "z", "b")
+    assert not desk.has_room("b")
+
+
+def test_the_last_room_is_for_tenants_that_have_little_out() -> None:
+    desk = Desk(8)
+    for number in range(40):
+        wait(desk, f"a{number}", "a")
+    assert len(take(desk)) == 6
+    assert take(desk) == [] and not desk.has_room("a")
+    assert desk.has_room("b")
+    for number in range(3):
+        wait(desk, f"b{number}", "b")
+    assert take(desk) == ["b0", "b1"], "its third one waits like any other"
+    assert desk.free == 0
 
 
 def test_tenants_take_turns_however_many_wait_of_one() -> None:
@@ -95,24 +112,24 @@ def test_a_flood_of_overdue_ones_leaves_every_second_turn_to_high() -> None:
 
 def test_who_was_chosen_and_did_not_go_is_chosen_again() -> None:
     desk = Desk(2)
-    for key in "xyz":
-        wait(desk, key)
+    for key, tenant in zip("xyz", "abc", strict=True):
+        wait(desk, key, tenant)
     first = set(desk.choose(NOW))
     assert len(first) == 2
     assert set(desk.choose(NOW)) <= set("xyz"), "the batch came to nothing"
     told = [*take(desk)]
     for key in told:
-        desk.keep(key, None)
+        desk.keep(key, TENANTS[key], None)
     assert sorted([*told, *take(desk)]) == ["x", "y", "z"]
 
 
 def test_who_no_longer_waits_is_passed_over() -> None:
     desk = Desk(2)
-    for key in "xyz":
-        wait(desk, key)
+    for key, tenant in zip("xyz", "abc", strict=True):
+        wait(desk, key, tenant)
     desk.choose(NOW)
-    desk.keep("x", None)
-    desk.keep("y", None)
+    desk.keep("x", "a", None)
+    desk.keep("y", "b", None)
     assert take(desk) == ["z"]
 
 
@@ -140,26 +157,27 @@ def test_never_more_are_out_than_there_is_room_and_nobody_is_lost(
                 waiting.add(key)
             case "take":
                 chosen = take(desk, now)
-                assert set(chosen) <= waiting and len(chosen) == min(window - len(out), len(waiting))
+                assert set(chosen) <= waiting and len(chosen) <= window - len(out)
+                assert chosen or not waiting or window - len(out) - len(chosen) <= desk.reserve
                 out |= set(chosen)
                 waiting -= set(chosen)
             case "choose":
                 desk.choose(now)
             case "end" if key in out:
-                desk.keep(key, None)
+                desk.keep(key, TENANTS[key], None)
                 out.discard(key)
             case "cancel" if key in waiting:
-                desk.keep(key, None)
+                desk.keep(key, TENANTS[key], None)
                 waiting.discard(key)
         assert desk.out == len(out) <= window
     for key in out:
-        desk.keep(key, None)
+        desk.keep(key, TENANTS[key], None)
     while waiting:
         left = take(desk, now)
         assert left
         waiting -= set(left)
         for key in left:
-            desk.keep(key, None)
+            desk.keep(key, TENANTS[key], None)
 
 
 @given(tenants=st.integers(2, 6), data=st.data())
