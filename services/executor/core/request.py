@@ -22,10 +22,12 @@ from services.contracts.commands import (
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
 from services.executor.core import limits
+from services.jobs import pipeline
 from services.jobs.refused import Refused
 
 TOO_OLD = timedelta(days=30)
 TOO_FAR = timedelta(days=1)
+_USUAL_PRIORITY = 1
 DEFINITION_KINDS = frozenset({"dataset", "pipeline"})
 
 # Who sends a request and when does not make it another request.
@@ -135,9 +137,24 @@ def definition_kind(request: JobRequested) -> str:
 
 
 def with_definition(request: JobRequested, found: DefinitionState) -> JobRequested:
-    """The request pinned to the revision that is current now."""
+    """The request pinned to the revision that is current now, with what a pipeline adds to a request."""
     pinned = Definition(kind=found.kind, id=found.id, revision=found.revision, body=found.body)
-    return replace(request, definition=pinned)
+    resolved = replace(request, definition=pinned)
+    if found.kind != "pipeline" or not isinstance(request.parameters, dict):
+        return resolved
+    try:
+        known = pipeline.parse(found.body)
+        given = pipeline.given_values(known, request.parameters.get("values") or {})
+        limits = request.limits or pipeline.limits_of(known, found.id, given) or None
+    except Refused:
+        return resolved  # the plan says what is wrong with it
+    return replace(
+        resolved,
+        parameters={**request.parameters, "values": given},
+        priority=known.priority if request.priority == _USUAL_PRIORITY else request.priority,
+        timeout_s=known.timeout_s if request.timeout_s is None else request.timeout_s,
+        limits=limits,
+    )
 
 
 def plan(request: JobRequested) -> tuple[PlannedStep, ...]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from services.contracts import envelope, events, ids
-from services.contracts.commands import Command, JobRequested, StepRequested
+from services.contracts.commands import Command, DefinitionState, JobRequested, StepRequested
 from services.contracts.partition import partition_of
 from services.executor.manager import INPUTS, OUTPUTS, Manager
 from services.runtime.entropy import LocalClock
@@ -62,7 +62,7 @@ class Floor:
 
 def on_one_index(count: int, tenant: str = "acme", **changes: Any) -> list[JobRequested]:
     """Jobs of a tenant whose homes are the same."""
-    found = []
+    found: list[JobRequested] = []
     number = 0
     while len(found) < count:
         number += 1
@@ -179,3 +179,32 @@ def test_an_action_left_at_the_end_goes_out_when_there_is_room(runner: Runner) -
             runner.end(name)
     assert sorted(runner.asked()) == ["one", "one.enter.0.1", "one.enter.1.1"]
     assert runner.desk.now - NOW < timedelta(seconds=1)
+
+
+def test_a_pipeline_that_is_only_named_brings_its_limits_and_its_class(desk: Desk) -> None:
+    body = {
+        "steps": [{"step_name": "one", "step_type": "NOOP"}],
+        "limits": [{"key": "pipeline", "max": 1}, {"key": "key:${shop}", "max": 2, "holds_paused": True}],
+        "priority": "high",
+        "timeout_s": 60,
+        "form": [{"name": "shop", "type": "string", "default": "main"}],
+    }
+    desk.say(
+        DefinitionState(
+            kind="pipeline",
+            tenant="acme",
+            id="sell",
+            revision=1,
+            changed_at=NOW,
+            deleted=False,
+            body=body,
+        )
+    )
+    wanted = job(job_type="pipeline", definition_id="sell", parameters={"values": {}, "time_range": None})
+    desk.say(wanted)
+    known = desk.state().request
+    assert known is not None
+    assert (known.priority, known.timeout_s) == (2, 60)
+    assert isinstance(known.limits, list)
+    assert [limit["key"] for limit in known.limits] == ["pipeline:sell", "key:main"]
+    assert desk.state().permits == ("acme/key:main", "acme/pipeline:sell")
