@@ -122,10 +122,6 @@ class Manager(Handler[State]):
     ) -> Change[State]:
         """Leases, retries, later runs, and what is parked."""
         match state:
-            case Execution(status=status) if status.terminal:
-                story = Story.on(state, f"timer-{key[:16]}-{state.sequence}", now)
-                admission.give_up(story)
-                return self._told(story, state)
             case Execution():
                 return self._told(decide.due(state, now, caught_up_at), state, eager=True)
             case Parked(request=None):
@@ -418,7 +414,7 @@ def _kept(parked: Parked) -> Change[State]:
 
 
 def _change(state: Execution, out: tuple[Outgoing, ...] = (), rows: tuple[Row, ...] = ()) -> Change[State]:
-    due_at = decide.next_instant(state) or admission.last_instant(state)
+    due_at = decide.next_instant(state)
     return Change(state, due_at=due_at, waits_for=admission.waits_for(state), out=out, rows=rows)
 
 

@@ -6,16 +6,15 @@ has the permits of its limits (core/limits.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
 from services.contracts.commands import LONG_KINDS
-from services.contracts.flow import QUEUE_TIMEOUT_S
 from services.contracts.partition import partition_of
 from services.contracts.status import Status
 from services.contracts.topics import LOOP_PARTITIONS
-from services.executor.core import ending, limits
+from services.executor.core import limits
 from services.executor.core.dispatch import Desk, Load, Waiter
 from services.executor.core.execution import Execution, Step
 from services.executor.core.permits import Claim, Want
@@ -25,7 +24,6 @@ LANES = ("short", "long")
 WINDOWS = (256, 16)
 """How many steps of an index may be out, running ones included: short ones, and long ones."""
 
-_LAST_WORD = timedelta(seconds=QUEUE_TIMEOUT_S)
 _NOTHING: Load = Load(0)
 
 
@@ -216,22 +214,6 @@ def loads(state: Execution) -> list[Load | None]:
 def waits_for(state: Execution) -> str | None:
     """The mark by which a manager that gives back a permit makes the one due who gets it."""
     return None if state.awaits is None else f"permit:{state.awaits}"
-
-
-def last_instant(state: Execution) -> datetime | None:
-    """When actions that an execution left behind at its end, and nobody had room for, are given up."""
-    if not state.status.terminal:
-        return None
-    first = min((since for _, _, since in _queued(state)), default=None)
-    return first + _LAST_WORD if first is not None else None
-
-
-def give_up(story: Story) -> None:
-    """The instant has come."""
-    for index, _, since in list(_queued(story.execution)):
-        if since + _LAST_WORD <= story.now:
-            message = f"no room for it within {_LAST_WORD.total_seconds() / 3600:.0f} h"
-            ending.hook_failed(story, index, "queue_timeout", message)
 
 
 def _count(desks: Sequence[Desk], before: Execution | None, story: Story, fresh: int) -> None:

@@ -123,14 +123,16 @@ def disown(state: Execution, index: int, said: StepReport, now: datetime) -> Sto
 def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
     """The execution's timer: leases that ran out, retries whose time has come.
 
-    A lease gets a full term from `caught_up_at` on: silence that we slept through is no silence.
+    A lease gets a full term from `caught_up_at` on: silence that we slept through is no silence. Of an
+    execution that has ended only actions are left, which are tried no more.
     """
     story = Story.on(state, f"timer-{state.execution_id[:16]}-{state.sequence}", now)
-    if state.ends_at is not None and state.ends_at <= now:
+    ended = state.status.terminal
+    if state.ends_at is not None and state.ends_at <= now and not ended:
         ending.time_out(story)
         return story
-    units = (*state.steps, *state.hooks) if state.hooks else state.steps
-    for index, step in enumerate(units):
+    units = state.hooks if ended else (*state.steps, *state.hooks) if state.hooks else state.steps
+    for index, step in enumerate(units, len(state.steps) if ended else 0):
         if step.retry_at is not None and step.retry_at <= now and not state.paused:
             _begin(story, index)
             break
@@ -160,13 +162,14 @@ def fail(state: Execution, reason: str, message: str, dead_letter: str, now: dat
 
 def next_instant(state: Execution) -> datetime | None:
     """When the execution's timer is due."""
-    if state.status.terminal:
+    ended = state.status.terminal
+    if ended and not state.hooks:
         return None
     # Of a pipeline only the step that is led has instants, and there may be a hundred others.
     steps = (state.steps[state.index_of(state.agenda[0])],) if state.agenda else state.steps
-    units = (*steps, *state.hooks) if state.hooks else steps
+    units = state.hooks if ended else (*steps, *state.hooks) if state.hooks else steps
     instants = [at for step in units for at in _instants(step, paused=state.paused) if at is not None]
-    if state.ends_at is not None:
+    if state.ends_at is not None and not ended:
         instants.append(state.ends_at)
     return min(instants, default=None)
 
@@ -360,7 +363,8 @@ def _lost(story: Story, index: int) -> None:
     message = f"worker {step.worker} sent no heartbeat for {LEASE.total_seconds():.0f} s"
     led = flow_of(step.plan.flow)
     repeated = again(led.retry if led else USUAL, WORKER_LOST, proposed=True)
-    if not repeated or step.counted + 1 >= step.plan.max_attempts:
+    last = step.counted + 1 >= step.plan.max_attempts or story.execution.status.terminal
+    if not repeated or last:
         _fail(story, index, WORKER_LOST, message)
         return
     _schedule_retry(story, index, WORKER_LOST, message, story.now)
