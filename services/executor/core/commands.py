@@ -155,6 +155,7 @@ def _amend(story: Story, wanted: ExecutionCommand) -> None:
     untouched = not any(step.asked or step.visit for step in state.steps)
     if state.request is None or (waiting is None and not untouched):
         raise Refusal("not_pending", "only before its first step, or while it waits for an approval")
+    _check_no_consent(state)
     if state.request.job_type != form.KIND or not isinstance(wanted.values, dict):
         raise Refusal("bad_form", f"values: expected an object, for an execution of a {form.KIND}")
     amended = replace(state.request, parameters={**state.request.parameters, "values": wanted.values})
@@ -173,6 +174,14 @@ def _amend(story: Story, wanted: ExecutionCommand) -> None:
     if waiting is not None:
         visit = state.steps[waiting].visit
         approvals.asked(story, waiting, visit.until if visit else None)
+
+
+def _check_no_consent(state: Execution) -> None:
+    """A consent that an earlier step has ended with cannot be made void any more. Raises Refusal."""
+    for step in state.steps:
+        if step.visit is not None and step.visit.decision == "approved":
+            name = step.plan.name
+            raise Refusal("already_decided", f"step {name} was approved with the values as they are")
 
 
 def _waiting_approval(state: Execution) -> int | None:

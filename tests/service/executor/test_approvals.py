@@ -268,6 +268,22 @@ def test_an_edit_comes_before_the_first_step_or_while_an_approval_waits(runner: 
     assert runner.tell("amend", key="2", values={"amount": 9}) == []
 
 
+def test_nothing_is_edited_that_an_earlier_step_had_approved(runner: Runner) -> None:
+    """The first approver would stand for values that they never saw, or that are their own."""
+    runner.start(*chain(approval("first"), approval("second"), step("b")))
+    runner.tell("approve", "alice")
+    assert runner.tell("amend", "dave", values={"amount": 9}) == REFUSED
+    refused(runner, "already_decided")
+
+
+def test_what_expired_and_was_skipped_was_nobodys_consent(runner: Runner) -> None:
+    runner.start(
+        *chain(approval("first", expires_after_s=60, on_expiry="skip"), approval("second"), step("b"))
+    )
+    runner.desk.wait(61)
+    assert runner.tell("amend", "dave", values={"amount": 9}) == ["execution.amended", "step.waiting"]
+
+
 def test_a_held_request_can_be_amended(runner: Runner) -> None:
     runner.start(step("b"), hold=True)
     runner.plan(step("b", parameters={"amount": 9}))
