@@ -113,8 +113,13 @@ class Admission:
         return wants
 
     def serve(self, story: Story) -> None:
-        """It was chosen: in each lane where it was, the step that waits longest goes out."""
+        """It was chosen: in each lane where it was, the step that waits longest goes out.
+
+        The same batch may have paused it in between.
+        """
         before, desks = story.execution, self._of(story.execution_id)
+        if _kept_back(before):
+            return
         for lane, desk in enumerate(desks):
             if desk.chosen(story.execution_id) and desk.free > 0:
                 waiting = [(since, index) for index, step, since in _queued(before) if _lane(step) == lane]
@@ -199,7 +204,7 @@ def loads(state: Execution) -> list[Load | None]:
     """What an execution has in each lane, as it stands."""
     out = _outs(state)
     found: list[Load | None] = [Load(count) if count else None for count in out]
-    if state.awaits is not None or (state.paused and not state.status.terminal):
+    if _kept_back(state):
         return found
     for _, step, since in _queued(state):
         lane = _lane(step)
@@ -235,6 +240,11 @@ def _queue(story: Story, attempt_id: str) -> None:
 def _send(story: Story, index: int) -> None:
     story.change(index, queued_since=None)
     story.requests.append(request_for(story.execution, index, story.now))
+
+
+def _kept_back(state: Execution) -> bool:
+    """Whether it waits for something else than room: a permit, or to be resumed."""
+    return state.awaits is not None or (state.paused and not state.status.terminal)
 
 
 def _units(state: Execution) -> Sequence[Step]:

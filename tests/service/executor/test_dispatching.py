@@ -208,3 +208,19 @@ def test_a_pipeline_that_is_only_named_brings_its_limits_and_its_class(desk: Des
     assert isinstance(known.limits, list)
     assert [limit["key"] for limit in known.limits] == ["pipeline:sell", "key:main"]
     assert desk.state().permits == ("acme/key:main", "acme/pipeline:sell")
+
+
+def test_a_pause_comes_before_a_turn_of_the_same_batch(runner: Runner) -> None:
+    """It was chosen before the pause came; its permit may be another's by now."""
+    runner.desk.manager = Manager(codec(), SMALL)
+    limit = {"key": "tenant", "max": 1, "holds_paused": False}
+    first, second = on_one_index(1)[0], on_one_index(1, limits=[limit])[0]
+    runner.desk.say(first)
+    runner.desk.say(second)
+    runner.desk.say(outcome(ids.attempt_id(first.execution_id, "noop", 1), first))
+    assert list(runner.desk.manager.wanted(runner.desk.now)) == [(second.execution_id, 5)]
+    runner.desk.say(command("pause", second))
+    assert runner.desk.wake(second.execution_id) == []
+    assert runner.desk.state(second).permits == ()
+    assert runner.desk.say(command("resume", second)) == ["execution.resumed", "step.requested"]
+    assert runner.desk.state(second).permits == ("acme/tenant",)
