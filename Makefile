@@ -36,7 +36,7 @@ test-fast: setup ## Tests without a broker or a database
 	$(BIN)/pytest -n 2 -m "$(FAST)"
 
 test-integration: setup ## Tests on the real broker and database, which the test session starts itself
-	$(BIN)/pytest -m "$(REAL)"
+	$(BIN)/pytest -n 2 --dist loadfile -m "$(REAL)"
 
 faults: setup ## The long fault run: kill every process at random instants, many times
 	$(BIN)/pytest -m faults tests
