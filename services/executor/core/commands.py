@@ -106,7 +106,7 @@ def _start(story: Story, wanted: ExecutionCommand) -> None:
     story.tell(events.ExecutionStarted)
     if request is not None and request.run_at is not None and request.run_at > story.now:
         story.change(0, retry_at=request.run_at)
-    else:
+    elif state.steps:  # else it is being cancelled before it has a plan
         deciding.begin(story)
 
 

@@ -366,3 +366,11 @@ def test_a_command_reaches_the_manager_through_the_loop() -> None:
         f"revoke-{ID}".encode()
     ]
     assert envelope.command(command("cancel"), b"").topic == "execution.commands"
+
+
+def test_a_held_request_that_is_started_and_cancelled_before_its_definition_is_cancelled(desk: Desk) -> None:
+    without = job(job_type="pipeline", definition_id="orders", hold=True)
+    assert desk.say(without) == []
+    desk.say(command("start", without))
+    told = desk.say(command("cancel", without, key="2"))
+    assert told == ["execution.accepted", "execution.started", "execution.cancelled"]
