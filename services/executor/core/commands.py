@@ -46,7 +46,7 @@ def decide(story: Story, wanted: ExecutionCommand) -> None:
 def rerun_request(state: Execution, rerun: Rerun) -> JobRequested:
     """The request of the execution that repeats this one; the same one however often it is made."""
     assert state.request is not None, "only what was accepted is run again"
-    return replace(
+    again = replace(
         state.request,
         execution_id=rerun.rerun_id,
         requested_at=rerun.at,
@@ -57,8 +57,11 @@ def rerun_request(state: Execution, rerun: Rerun) -> JobRequested:
         hold=False,
         rerun_of=state.execution_id,
         reuse_results=rerun.reuse_results,
-        definition=rerun.definition or state.request.definition,
     )
+    if rerun.definition is None:
+        return again
+    # The former definition's limits and timeout do not bind what runs by another one.
+    return requests.pinned(replace(again, timeout_s=None, limits=None), rerun.definition)
 
 
 def _cancel(story: Story, wanted: ExecutionCommand) -> None:

@@ -137,9 +137,13 @@ def definition_kind(request: JobRequested) -> str:
 
 
 def with_definition(request: JobRequested, found: DefinitionState) -> JobRequested:
-    """The request pinned to the revision that is current now, with what a pipeline adds to a request."""
-    pinned = Definition(kind=found.kind, id=found.id, revision=found.revision, body=found.body)
-    resolved = replace(request, definition=pinned)
+    """The request pinned to the revision that is current now."""
+    return pinned(request, Definition(kind=found.kind, id=found.id, revision=found.revision, body=found.body))
+
+
+def pinned(request: JobRequested, found: Definition) -> JobRequested:
+    """The request with this revision, and with what a pipeline adds to a request that does not say it."""
+    resolved = replace(request, definition=found)
     if found.kind != "pipeline" or not isinstance(request.parameters, dict):
         return resolved
     try:

@@ -176,6 +176,24 @@ def test_orders_made_twice_are_the_same(runner: Runner) -> None:
     assert again == made[-1:]
 
 
+def test_a_rerun_with_another_definition_has_its_limits_and_timeout(runner: Runner) -> None:
+    former = [{"key": "pipeline:p", "max": 1, "holds_paused": False}]
+    runner.start(step("a"), limits=former, timeout_s=60)
+    runner.end("a")
+    body = {
+        "steps": [{"step_name": "a", "step_type": "NOOP"}],
+        "limits": [{"key": "pipeline", "max": 5}],
+        "timeout_s": 600,
+        "form": [{"name": "amount", "type": "integer"}],
+    }
+    newer = Definition(kind="pipeline", id="p", revision=2, body=body)
+    runner.tell("rerun", rerun_id=ids.rerun_id(ID, 1), definition=newer)
+    runner.tell("rerun", key="2", rerun_id=ids.rerun_id(ID, 2))
+    latest, same = runner.desk.sent("job.requested")
+    assert (latest.limits, latest.timeout_s) == ([{**former[0], "max": 5}], 600)
+    assert (same.limits, same.timeout_s) == (former, 60)
+
+
 def test_only_the_latest_definitions_of_reruns_are_kept(runner: Runner) -> None:
     runner.start(step("a"))
     runner.end("a")
