@@ -107,9 +107,11 @@ def _start(story: Story, wanted: ExecutionCommand) -> None:
         raise Refusal("not_pending", "the execution was not held, or has been started")
     request = state.request
     story.tell(events.ExecutionStarted)
+    if not state.steps:
+        return  # it is being cancelled before it has a plan
     if request is not None and request.run_at is not None and request.run_at > story.now:
         story.change(0, retry_at=request.run_at)
-    elif state.steps:  # else it is being cancelled before it has a plan
+    else:
         deciding.begin(story)
 
 

@@ -1,6 +1,7 @@
 """What the manager makes of commands, of later runs, and of words from takes that own nothing."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -368,8 +369,11 @@ def test_a_command_reaches_the_manager_through_the_loop() -> None:
     assert envelope.command(command("cancel"), b"").topic == "execution.commands"
 
 
-def test_a_held_request_that_is_started_and_cancelled_before_its_definition_is_cancelled(desk: Desk) -> None:
-    without = job(job_type="pipeline", definition_id="orders", hold=True)
+@pytest.mark.parametrize("run_at", [None, NOW + timedelta(hours=1)])
+def test_a_held_request_that_is_started_and_cancelled_before_its_definition_is_cancelled(
+    desk: Desk, run_at: datetime | None
+) -> None:
+    without = job(job_type="pipeline", definition_id="orders", hold=True, run_at=run_at)
     assert desk.say(without) == []
     desk.say(command("start", without))
     told = desk.say(command("cancel", without, key="2"))
