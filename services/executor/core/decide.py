@@ -136,7 +136,7 @@ def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
         if step.retry_at is not None and step.retry_at <= now and not state.paused:
             _begin(story, index)
             break
-        if (timeout_at := _timeout_at(step)) is not None and timeout_at <= now:
+        if (timeout_at := _timeout_at(step, paused=state.paused)) is not None and timeout_at <= now:
             _time_out(story, index)
             break
         if step.lease_until is not None and step.lease_until <= now:
@@ -177,7 +177,7 @@ def next_instant(state: Execution) -> datetime | None:
 def _instants(step: Step, *, paused: bool) -> tuple[datetime | None, ...]:
     """While the execution is paused nothing begins, so these instants are looked at again when it goes on."""
     asked = None if paused else step.retry_at
-    return asked, step.lease_until, _timeout_at(step), _visit_until(step, paused=paused)
+    return asked, step.lease_until, _timeout_at(step, paused=paused), _visit_until(step, paused=paused)
 
 
 def _visit_until(step: Step, *, paused: bool) -> datetime | None:
@@ -186,9 +186,12 @@ def _visit_until(step: Step, *, paused: bool) -> datetime | None:
     return None if visit is None or (paused and visit.phase != "approval") else visit.until
 
 
-def _timeout_at(step: Step) -> datetime | None:
-    """Nothing waits for ever: neither for a worker, nor for a worker that only says it is alive."""
-    if not step.current:
+def _timeout_at(step: Step, *, paused: bool) -> datetime | None:
+    """Nothing waits for ever: neither for a worker, nor for a worker that only says it is alive.
+
+    But what a pause keeps back waits for the pause.
+    """
+    if not step.current or (paused and step.queued_since is not None):
         return None
     if step.running_since is not None:
         # The worker, which stops the work, has the first word.
@@ -271,6 +274,9 @@ def _no_longer_pending(story: Story) -> None:
 
 def go_on(story: Story) -> None:
     """After a pause: the step that was not begun. Retries and waits whose instant has passed are due."""
+    for index, step in enumerate((*story.execution.steps, *story.execution.hooks)):
+        if step.current and step.queued_since is not None:
+            story.change(index, asked_at=story.now)  # its queue timeout runs from now
     state = story.execution
     if state.agenda:
         head = state.steps[state.index_of(state.agenda[0])]

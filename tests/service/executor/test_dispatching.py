@@ -7,6 +7,7 @@ from typing import Any
 from services.contracts import envelope, events, ids
 from services.contracts.commands import Command, DefinitionState, JobRequested, StepRequested
 from services.contracts.partition import partition_of
+from services.contracts.status import Status
 from services.executor.manager import INPUTS, OUTPUTS, Manager
 from services.runtime.entropy import LocalClock
 from services.runtime.memory.log import Broker, MemoryLog
@@ -224,3 +225,16 @@ def test_a_pause_comes_before_a_turn_of_the_same_batch(runner: Runner) -> None:
     assert runner.desk.state(second).permits == ()
     assert runner.desk.say(command("resume", second)) == ["execution.resumed", "step.requested"]
     assert runner.desk.state(second).permits == ("acme/tenant",)
+
+
+def test_a_pause_does_not_use_up_the_queue_timeout_of_what_it_keeps_back(runner: Runner) -> None:
+    desk = runner.desk
+    desk.manager = Manager(codec(), SMALL)
+    first, second = on_one_index(2)
+    desk.say(first)
+    desk.say(second)
+    desk.say(command("pause", second))
+    assert desk.wait(25 * 3600) == ["step.failed", "execution.failed", "step.control"]  # the other one
+    assert desk.state(second).status is Status.WAITING
+    assert desk.say(command("resume", second)) == ["execution.resumed", "step.requested"]
+    assert "step.failed" in desk.wait(24 * 3600)
