@@ -152,8 +152,11 @@ async def _definition(parts: Parts, caller: Caller, asked: Submission) -> Defini
         return None
     found = await accepting.definition(parts, caller, id, kind, asked.revision)
     if found is None:
-        revision = "" if asked.revision is None else f" revision {asked.revision}"
-        message = f'unknown {kind} "{id}"{revision}; GET /v1/{kind}s lists them'
+        lists = f"GET /v1/{kind}s"
+        revision = ""
+        if asked.revision is not None:
+            revision, lists = f" revision {asked.revision}", f"GET /v1/{kind}s/{id}/revisions"
+        message = f'unknown {kind} "{id}"{revision}; {lists} lists them'
         raise Refused((FieldError(kind, message),))
     return found
 
