@@ -3,9 +3,14 @@
 import os
 
 import pytest
+from hypothesis import settings
 
 from services.cli.dev.folder import MissingTool
 from tests import stack as stacks
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 _SESSION = pytest.StashKey[stacks.Session]()
 

@@ -95,7 +95,7 @@ each_line = pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
 
 @each_line
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_record_has_the_bytes_that_fastavro_gives_it(line: Line, data: st.DataObject) -> None:
     record = data.draw(records(line.record))
     encode, decode = COMPILED[line.id]
@@ -106,7 +106,7 @@ def test_any_record_has_the_bytes_that_fastavro_gives_it(line: Line, data: st.Da
 
 @each_line
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_damaged_bytes_are_read_as_fastavro_reads_them(line: Line, data: st.DataObject) -> None:
     value = bytearray(CODEC.encode(data.draw(records(line.record))))
     for _ in range(data.draw(st.integers(1, 3))):

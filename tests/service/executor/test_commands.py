@@ -344,7 +344,7 @@ def played(moves: list[tuple[int, int]], times: int) -> Desk:
     return desk
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @drawn(MOVES)
 def test_records_in_any_order_said_twice_are_said_once(moves: list[tuple[int, int]]) -> None:
     once, twice = played(moves, 1), played(moves, 2)

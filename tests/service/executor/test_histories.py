@@ -30,7 +30,6 @@ AFTER_THE_END = {"execution.rerun", "command.refused", "hook.completed", "hook.f
 Moves = list[tuple[str, int]]
 # A history that breaks a law is told as it is: to shrink one takes longer than to read it.
 UNSHRUNK = settings(
-    deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

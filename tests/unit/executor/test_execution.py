@@ -301,7 +301,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(MOVES, st.integers(1, 4))
 def test_any_history_is_legal(moves: list[tuple[str, int, str]], steps: int) -> None:
     world = World(steps)
@@ -320,7 +320,7 @@ def test_any_history_is_legal(moves: list[tuple[str, int, str]], steps: int) -> 
     assert completed == [f"s{number}" for number in range(len(completed))], "steps end once, in order"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MOVES, st.integers(1, 3), st.randoms())
 def test_any_split_of_a_history_folds_alike(
     moves: list[tuple[str, int, str]], steps: int, random: Any
@@ -341,7 +341,7 @@ def test_any_split_of_a_history_folds_alike(
     assert whole.commands == world.state.commands
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MOVES)
 def test_said_twice_is_said_once(moves: list[tuple[str, int, str]]) -> None:
     once, twice = World(2), World(2)
@@ -351,7 +351,7 @@ def test_said_twice_is_said_once(moves: list[tuple[str, int, str]]) -> None:
     assert names(twice.history) == names(once.history)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MOVES, st.sampled_from(KINDS))
 def test_every_command_in_every_state_is_answered_once(moves: list[tuple[str, int, str]], kind: str) -> None:
     world = World(2)
@@ -374,7 +374,7 @@ def test_every_command_in_every_state_is_answered_once(moves: list[tuple[str, in
     assert (again.events, again.controls, again.reruns) == ([], [], [])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MOVES, MOVES)
 def test_what_is_cancelled_stays_cancelled(
     before: list[tuple[str, int, str]], after: list[tuple[str, int, str]]
@@ -391,7 +391,7 @@ def test_what_is_cancelled_stays_cancelled(
     assert decide.next_instant(world.state) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MOVES)
 def test_a_state_survives_its_storage(moves: list[tuple[str, int, str]]) -> None:
     world = World(2)

@@ -223,7 +223,7 @@ def refused_or_taken(body: Any) -> tuple[FieldError, ...] | None:
     return None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(BODIES)
 def test_whatever_is_sent_is_a_pipeline_or_refused_in_printable_words(body: Any) -> None:
     errors = refused_or_taken(body)
@@ -246,7 +246,7 @@ CHAINS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CHAINS)
 def test_a_chain_that_is_taken_ends_and_leaves_no_step_out(steps: list[dict[str, Any]]) -> None:
     try:

@@ -400,7 +400,7 @@ def refused_or_done(attempt: Callable[[], object]) -> tuple[FieldError, ...] | N
     return None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PARAMS, BODIES)
 def test_whatever_is_asked_is_done_or_refused_in_printable_words(params: Any, body: Any) -> None:
     for attempt in (lambda: planned(params=params), lambda: dataset.parse(body)):

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.language import paths, scope
@@ -247,7 +247,6 @@ def test_a_value_of_a_request_cannot_stand_for_a_root() -> None:
 
 # ---------------------------------------------------------------- properties
 
-unhurried = settings(deadline=None)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
@@ -306,20 +305,17 @@ def failure(text: str, context: dict[str, Any]) -> ExpressionError | None:
     return None
 
 
-@unhurried
 @given(TEXTS | sound(), CONTEXTS)
 def test_only_its_own_error_is_ever_raised(text: str, context: dict[str, Any]) -> None:
     error = failure(text, context)
     assert error is None or 1 <= error.position <= len(text) + 1
 
 
-@unhurried
 @given(sound())
 def test_what_the_grammar_gives_parses_and_reads_only_its_paths(text: str) -> None:
     assert {path[0] for path in parse(text).paths()} <= {"a", "b", "c"}
 
 
-@unhurried
 @given(sound(), CONTEXTS)
 def test_evaluating_twice_gives_the_same(text: str, context: dict[str, Any]) -> None:
     def once() -> str:
@@ -331,7 +327,6 @@ def test_evaluating_twice_gives_the_same(text: str, context: dict[str, Any]) -> 
     assert once() == once()
 
 
-@unhurried
 @given(
     st.lists(st.text(max_size=256) | st.integers(0, 9_999_999), max_size=31).map(lambda rest: ("root", *rest))
 )
@@ -340,7 +335,6 @@ def test_a_path_is_read_as_it_is_written(path: paths.Path) -> None:
     assert paths.read_path(text, 0) == (path, len(text))
 
 
-@unhurried
 @given(
     st.sampled_from(
         ["(", "not ", "$.a.", "$.a[", "'\\'", "\\", "1,", "$.a or ", "length(", "-", "in ", "[["]

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.contracts import urls
@@ -18,7 +18,6 @@ SCALARS = st.text() | st.integers() | st.booleans() | st.floats(allow_nan=False,
 TRICKY = st.text(
     alphabet=st.sampled_from([*"/\\?#&%.:@=${}[]'\" \r\n\0;", *string.ascii_letters, "é", "Ω"]), max_size=30
 )
-unhurried = settings(deadline=None)
 JSON = st.recursive(
     st.none() | SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -33,7 +32,6 @@ def url_or_none(template: str, value: Any, **rules: Any) -> str | None:
         return None
 
 
-@unhurried
 @given(TRICKY | SCALARS)
 def test_any_value_in_a_path_comes_back_whole_and_moves_nothing(value: Any) -> None:
     filled = url_or_none("https://api.example.com/a/${v}/b?c=d", value)
@@ -50,7 +48,6 @@ def test_any_value_in_a_path_comes_back_whole_and_moves_nothing(value: Any) -> N
         assert unquote(segment) == as_text(value)
 
 
-@unhurried
 @given(TRICKY | st.text())
 def test_any_text_in_a_query_comes_back_whole(value: str) -> None:
     filled = url_or_none(
@@ -61,7 +58,6 @@ def test_any_text_in_a_query_comes_back_whole(value: str) -> None:
         assert pairs == [("x", "1"), ("v", f"-{value}-"), ("y", "2")]
 
 
-@unhurried
 @given(st.dictionaries(TRICKY.filter(lambda key: "${" not in key), TRICKY, max_size=5))
 def test_any_query_comes_back_whole(given: dict[str, str]) -> None:
     values = {f"v{n}": value for n, value in enumerate(given.values())}
@@ -70,7 +66,6 @@ def test_any_query_comes_back_whole(given: dict[str, str]) -> None:
     assert pairs == [*given.items()]
 
 
-@unhurried
 @given(TRICKY | st.text() | JSON)
 def test_no_value_names_another_host(value: Any) -> None:
     for template in (
@@ -92,7 +87,6 @@ def test_no_value_names_another_host(value: Any) -> None:
         assert url_or_none(template, value) is None
 
 
-@unhurried
 @given(TRICKY | st.text())
 def test_an_allowed_host_is_still_one_url(value: str) -> None:
     for template in ("https://${v}/a", "${v}://x/a", "${v}/a", "https://x.${v}.y/a"):
@@ -103,7 +97,6 @@ def test_an_allowed_host_is_still_one_url(value: str) -> None:
             assert urlsplit(filled).hostname == parsed.host.strip("[]")
 
 
-@unhurried
 @given(TRICKY | JSON)
 def test_a_header_stays_one_header(value: Any) -> None:
     try:
@@ -114,7 +107,6 @@ def test_a_header_stays_one_header(value: Any) -> None:
     assert all(char == "\t" or " " <= char <= "~" for text in filled.values() for char in text)
 
 
-@unhurried
 @given(JSON)
 def test_a_value_alone_keeps_its_type_and_is_not_read_again(value: Any) -> None:
     values = {"v": value, "w": "never"}
@@ -122,7 +114,6 @@ def test_a_value_alone_keeps_its_type_and_is_not_read_again(value: Any) -> None:
     assert repr(placeholders.fill_data("${v}", values)) == repr(value)
 
 
-@unhurried
 @given(st.text() | TRICKY, TRICKY)
 def test_one_pass_only(value: str, around: str) -> None:
     before, after = around.replace("${", ""), "end"
@@ -130,7 +121,6 @@ def test_one_pass_only(value: str, around: str) -> None:
     assert placeholders.fill_data(f"{before}${{v}}{after}", {"v": value}) == f"{before}{value}{after}"
 
 
-@unhurried
 @given(st.text(alphabet="${}ab ") | st.text())
 def test_every_text_can_be_written(text: str) -> None:
     literal = (text,) if text else ()
@@ -138,7 +128,6 @@ def test_every_text_can_be_written(text: str) -> None:
     assert parts(escaped(text, before_reference=True) + "${x}") == (*literal, Reference(("x",)))
 
 
-@unhurried
 @given(JSON, st.text())
 def test_no_error_repeats_a_secret(template: Any, secret: str) -> None:
     canary = f"canary{secret}\n\ud800"
@@ -176,7 +165,6 @@ def outcome(fill: Any) -> Any:
         return unfilled.errors
 
 
-@unhurried
 @given(TEMPLATES, TRICKY | PIECES | JSON, PIECES, PIECES, st.booleans())
 def test_binding_and_then_filling_is_filling(
     template: Any, a: Any, b: str, token: str, expressions: bool

@@ -144,7 +144,8 @@ def test_what_pipelines_tell_is_heard_by_its_name() -> None:
     )
     resumed = ExecutionResumed(**facts(4), reason="approval")
     driver = Driver()
-    driver.feed(*map(record, [accepted(asked), waiting, decided, resumed, failed]))
+    history: list[Event] = [accepted(asked), waiting, decided, resumed, failed]
+    driver.feed(*map(record, history))
     assert driver.told == [(2, "0"), (3, "0"), (5, "0")]
 
 
