@@ -7,9 +7,9 @@ import msgspec
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from services.api.core import bodies
-from services.api.core.bodies import Malformed
 from services.api.problems import Problem
+from services.jobs import documents
+from services.jobs.documents import Malformed
 
 WITHIN_S = 10.0
 _JSON_TYPES = ("application/json", "text/json")
@@ -60,7 +60,7 @@ async def read_json(request: Request, bytes_max: int) -> Any:
             f"expected Content-Type: application/json, found {media_type[:80]}",
             headers=_CLOSE,
         )
-    return _parsed(bodies.parse_json, await read(request, bytes_max))
+    return _parsed(documents.parse_json, await read(request, bytes_max))
 
 
 async def read_json_or_yaml(request: Request, bytes_max: int) -> Any:
@@ -75,8 +75,8 @@ async def read_json_or_yaml(request: Request, bytes_max: int) -> Any:
     raw = await read(request, bytes_max)
     is_json = media_type in _JSON_TYPES or media_type.endswith("+json")
     if is_json or (media_type not in _YAML_TYPES and raw.lstrip()[:1] in (b"{", b"[")):
-        return _parsed(bodies.parse_json, raw)
-    return _parsed(bodies.parse_yaml, raw)
+        return _parsed(documents.parse_json, raw)
+    return _parsed(documents.parse_yaml, raw)
 
 
 def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from services.cli.failure import Exit, Failed
+from services.jobs import documents
 
 
 def text(file: Path) -> str:
@@ -20,11 +19,12 @@ def text(file: Path) -> str:
 
 
 def document(file: Path) -> Any:
-    """The JSON or YAML value of a file. Raises Failed."""
+    """The JSON or YAML value of a file, read as the api reads it. Raises Failed."""
     try:
-        return yaml.safe_load(text(file))
-    except yaml.YAMLError as error:
-        raise Failed(f"{file}: expected JSON or YAML, found {error}", Exit.USAGE_OR_CANCELLED) from None
+        return documents.parse_yaml(text(file).encode())
+    except documents.Malformed as error:
+        faults = "; ".join(map(str, error.errors)) or str(error)
+        raise Failed(f"{file}: expected JSON or YAML: {faults}", Exit.USAGE_OR_CANCELLED) from None
 
 
 def body(file: Path | None) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from services.api.core.bodies import INTEGER_MAX, INTEGER_MIN, KEY_CHARS_MAX
 from services.api.core.submission import Submission
 from services.contracts import ids
+from services.jobs.documents import INTEGER_MAX, INTEGER_MIN, KEY_CHARS_MAX
 
 BYTES_MAX = 8_192  # so no limit on the number of values can be passed
 DEPTH_MAX = 16

@@ -113,7 +113,7 @@ async def _give(parts: Parts, asked: ExecutionCommand, body_hash: str, job_type:
     except Unknown:
         raise not_found() from None
     except Ended as error:
-        raise Problem("command-refused", f"the execution has ended: {error}") from None
+        raise Problem("command-refused", f"already_ended: the execution has ended: {error}") from None
     parts.wake_relay()
     return given
 

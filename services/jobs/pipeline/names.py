@@ -1,5 +1,6 @@
 """Names of steps: each names a log file (S3: `<step name>.log`), on whatever file system a reader has."""
 
+import re
 import unicodedata
 from typing import Any
 
@@ -10,6 +11,7 @@ _SEPARATORS = frozenset('/\\:*?"<>|')
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))]
 )
+_HOOK = re.compile(r".+\.(enter|exit|success|error)\.[0-9]+\.[0-9]+", re.DOTALL)
 
 
 def fault_of(name: Any) -> str | None:
@@ -26,6 +28,8 @@ def fault_of(name: Any) -> str | None:
         return f"expected a name without invisible characters (it names a log file), found {name!a}"
     if name != name.strip() or name.startswith(".") or name.endswith("."):
         return f"expected a name that neither begins nor ends with a dot or space, found {shown(name)}"
+    if _HOOK.fullmatch(name):
+        return f"{shown(name)} is how an execution names a step's action; choose another name"
     if folded.partition(".")[0].strip().lower() in _RESERVED:
         return f"{shown(name)} is reserved: some file systems keep no file of that name"
     return None

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.api.core import bodies, plain, submission
-from services.api.core.bodies import Malformed
+from services.api.core import plain, submission
 from services.api.core.submission import Submission
 from services.contracts import ids
+from services.jobs import documents
+from services.jobs.documents import Malformed
 from services.jobs.refused import Refused
 
 TEXT = st.text(max_size=60)
@@ -34,7 +35,7 @@ BODIES = st.fixed_dictionaries(
 
 def strict(raw: bytes) -> tuple[Submission, str] | None:
     try:
-        body = bodies.parse_json(raw)
+        body = documents.parse_json(raw)
         return submission.read(body), ids.body_hash(body)
     except (Malformed, Refused):
         return None

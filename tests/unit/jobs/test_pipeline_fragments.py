@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.api.core import bodies
+from services.jobs import documents
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "pipelines"
 LEFT_OUT = "..."  # what the blueprint does not show of Nova
@@ -120,12 +120,12 @@ def missing(fragment: Any, whole: Any, at: str = "") -> list[str]:
 
 @pytest.mark.parametrize("name", FRAGMENTS)
 def test_an_example_holds_its_fragment_with_keys_unchanged(name: str) -> None:
-    fragment = bodies.parse_yaml(FRAGMENTS[name].encode())
-    assert missing(fragment, bodies.parse_yaml((EXAMPLES / name).read_bytes())) == []
+    fragment = documents.parse_yaml(FRAGMENTS[name].encode())
+    assert missing(fragment, documents.parse_yaml((EXAMPLES / name).read_bytes())) == []
 
 
 def test_the_fragments_are_read_as_they_were_meant() -> None:
-    service = bodies.parse_yaml(FRAGMENTS["service.yaml"].encode())["Service"]
+    service = documents.parse_yaml(FRAGMENTS["service.yaml"].encode())["Service"]
     assert service["Nova"] == LEFT_OUT
     query = service["Logger"]["parameters"]["actions"]["start"]["parameters"]["query"]
     assert query == {
@@ -133,5 +133,5 @@ def test_the_fragments_are_read_as_they_were_meant() -> None:
         "executon": {"$.execution.id": None},
         "type": "enter",
     }
-    tasks = bodies.parse_yaml(FRAGMENTS["workbook-gotos.yaml"].encode())["Workbook"]["tasks"]
+    tasks = documents.parse_yaml(FRAGMENTS["workbook-gotos.yaml"].encode())["Workbook"]["tasks"]
     assert tasks["task1"]["on-exit"][0] == {"std:goto(task2)": "$.execution.error = null"}

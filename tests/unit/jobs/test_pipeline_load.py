@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.api.core import bodies
 from services.contracts.flow import Action
-from services.jobs import pipeline
+from services.jobs import documents, pipeline
 from services.jobs.pipeline import Pipeline
 from services.jobs.refused import Refused
 from tests.pipelining import api, linked, logger, noop, tasks
@@ -26,7 +25,7 @@ RUN_BY = {
 
 def example(name: str) -> Any:
     raw = (EXAMPLES / name).read_bytes()
-    return bodies.parse_json(raw) if name.endswith(".json") else bodies.parse_yaml(raw)
+    return documents.parse_json(raw) if name.endswith(".json") else documents.parse_yaml(raw)
 
 
 def names(found: Pipeline) -> list[str]:
@@ -64,7 +63,7 @@ def test_s3s_example_works_verbatim() -> None:
       "is_terminal_step": true
     }
     """
-    body = bodies.parse_json(seed.encode())
+    body = documents.parse_json(seed.encode())
     assert body == example(S3_EXAMPLE.name)
     found = pipeline.parse(body)
     (step,) = found.steps

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from services import jobs
-from services.api.core import bodies
-from services.jobs import pipeline
+from services.jobs import documents, pipeline
 from services.jobs.pipeline import calls, kinds, load, values
 from services.jobs.pipeline.kinds import approval
 from tests import pipelining
@@ -16,12 +15,12 @@ from tests import pipelining
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```\n```json\n(.*?)```", PAGE, re.DOTALL)
-FLIGHTS = bodies.parse_yaml((ROOT / "examples" / "flights-report.yaml").read_bytes())
+FLIGHTS = documents.parse_yaml((ROOT / "examples" / "flights-report.yaml").read_bytes())
 
 
 @pytest.mark.parametrize(("definition", "given"), EXAMPLES)
 def test_an_example_of_the_page_is_planned_with_its_values(definition: str, given: str) -> None:
-    body = bodies.parse_yaml(definition.encode())
+    body = documents.parse_yaml(definition.encode())
     pinned = {id: {"revision": 1, "body": FLIGHTS} for id in pipeline.datasets_named(body)}
     planned = jobs.plan(pipelining.request(pipeline.with_datasets(body, pinned), json.loads(given)))
     assert planned

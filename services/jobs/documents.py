@@ -1,4 +1,4 @@
-"""Bodies as callers send them: JSON or YAML text to plain values, within stated limits.
+"""Documents as people write them, bodies or files: JSON or YAML text to plain values, within stated limits.
 
 What PostgreSQL, Avro or another JSON reader would refuse or read differently is refused here: NaN, infinite
 numbers, integers beyond 64 bits, doubled keys, lone surrogates, NUL, deep nesting. Nothing is ever repaired.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.core.bodies import Malformed, parse_json, parse_yaml, pointer
+from services.jobs.documents import Malformed, parse_json, parse_yaml, pointer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 PLAIN = st.text(st.characters(min_codepoint=32, max_codepoint=126))  # YAML escapes others in its own way
