@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from services.contracts.commands import StepControl, StepRequested
 from services.executor.steps.outcome import Done, Outcome, Retry
 from services.executor.steps.step import Context, Step
-from services.executor.work.lanes import Lanes
+from services.executor.work.lanes import Lanes, Work
 from services.executor.work.logs import Logs
 from services.executor.work.partition import Place
 from services.executor.work.reporter import Reporter
@@ -49,6 +49,13 @@ class Hanging:
         return Done()
 
 
+class Quick:
+    """Is done at once."""
+
+    def run(self, request: StepRequested, context: Context) -> Outcome:
+        return Done()
+
+
 class Raising:
     """Has a mistake, and a secret in its message."""
 
@@ -69,6 +76,7 @@ def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     steps: dict[str, Step] = {
         "OBEDIENT": Obedient(),
         "HANGING": Hanging(),
+        "QUICK": Quick(),
         "RAISING": Raising(),
         "UNSENDABLE": Unsendable(),
     }
@@ -98,6 +106,22 @@ def settled(lanes: Lanes) -> list[Place]:
     places: list[Place] = []
     lanes.settle = places.append
     return places
+
+
+def test_no_step_is_out_of_time_before_it_began(lanes: Lanes, manager: Manager) -> None:
+    """What runs has its start, from which the watching thread measures; else it ran since the machine did."""
+
+    class Seen(set[Work]):
+        def add(self, work: Work) -> None:
+            starts.append(work.started_at)
+            super().add(work)
+
+    starts: list[float] = []
+    lanes._running = Seen()
+    ended = settled(lanes)
+    started(lanes, manager, "QUICK", claimed=False)
+    until(lambda: ended, 10, "the step's end")
+    assert [start > 0 for start in starts] == [True]
 
 
 def test_a_lane_is_idle_again_when_its_step_has_ended(lanes: Lanes, manager: Manager) -> None:

@@ -218,8 +218,9 @@ class Lanes:
                 if not self._rest():
                     return None
                 continue
-            self._running.add(work)
+            # In this order: the watching thread measures whatever is running from its start.
             work.started_at = work.beaten_at = self._moved_at = time.monotonic()
+            self._running.add(work)
             return work
 
     def _rest(self) -> bool:
