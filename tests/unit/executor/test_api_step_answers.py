@@ -81,6 +81,7 @@ async def test_deflate_bomb(receiver: Receiver, here: World) -> None:
 @pytest.mark.parametrize(
     "body",
     [gzip.compress(b"x" * 1000)[:-9], b"not gzip", gzip.compress(b"x") + b"rest", gzip.compress(b"") * 101],
+    ids=["truncated", "another format", "more behind it", "too many members"],  # a gzip holds the instant
 )
 async def test_damaged_gzip(receiver: Receiver, here: World, body: bytes) -> None:
     receiver.answers(encoded("gzip", body))
