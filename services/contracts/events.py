@@ -255,6 +255,18 @@ class FilePublished(Facts, frozen=True, kw_only=True, gc=False):
     file: File
 
 
+StepEvent = (
+    StepRunning
+    | StepProgressed
+    | StepRetryScheduled
+    | StepCompleted
+    | StepFailed
+    | StepCancelled
+    | StepWaiting
+    | StepSkipped
+)
+"""What tells of the state of one step."""
+
 Event = (
     ExecutionAccepted
     | ExecutionRejected
@@ -266,14 +278,7 @@ Event = (
     | ExecutionWaiting
     | ExecutionResumed
     | ExecutionAmended
-    | StepRunning
-    | StepProgressed
-    | StepRetryScheduled
-    | StepCompleted
-    | StepFailed
-    | StepCancelled
-    | StepWaiting
-    | StepSkipped
+    | StepEvent
     | ApprovalDecided
     | ApprovalRemarked
     | HookCompleted

@@ -1,16 +1,13 @@
 """Service requests (S3): what a submission becomes once its pipeline is known, and their words."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
-import msgspec
 from msgspec.structs import replace
 
 from services.api.core.submission import Submission
-from services.contracts.commands import JobRequested, Json
+from services.contracts.commands import JobRequested
 from services.contracts.status import WORDS, Status
 from services.jobs import pipeline
-from services.jobs.pipeline import Pipeline
 
 STATUSES: Mapping[str, tuple[str, ...]] = {
     word: tuple(status.value for status in Status if WORDS[status].request == word)
@@ -22,7 +19,7 @@ STATUSES: Mapping[str, tuple[str, ...]] = {
 def completed(record: JobRequested, asked: Submission) -> JobRequested:
     """The record with what its pipeline adds: defaults of the form, limits, timeout. Raises Refused."""
     assert record.definition is not None, "a service request carries its pipeline"
-    known = parsed(record.definition.body)
+    known = pipeline.parsed(record.definition.body)
     given = pipeline.given_values(known, asked.values or {})
     return replace(
         record,
@@ -31,13 +28,3 @@ def completed(record: JobRequested, asked: Submission) -> JobRequested:
         timeout_s=known.timeout_s,
         limits=pipeline.limits_of(known, record.definition.id, given) or None,
     )
-
-
-def parsed(body: Json) -> Pipeline:
-    """The pipeline of a stored body; many requests have the same one."""
-    return _parsed(msgspec.json.encode(body))
-
-
-@lru_cache(maxsize=128)
-def _parsed(text: bytes) -> Pipeline:
-    return pipeline.parse(msgspec.json.decode(text))

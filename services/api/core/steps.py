@@ -8,23 +8,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from services.contracts import events
+from services.contracts.events import StepEvent
 from services.contracts.status import StepStatus
 
 HOOKS_MAX = 200
 HISTORY_MAX = 200
 """Words that are kept with a step. A loop may say thousands, and the row is written for each of them;
 `api.step_event` has them all."""
-
-StepEvent = (
-    events.StepRunning
-    | events.StepProgressed
-    | events.StepRetryScheduled
-    | events.StepCompleted
-    | events.StepFailed
-    | events.StepCancelled
-    | events.StepWaiting
-    | events.StepSkipped
-)
 
 
 class Mark(Struct, frozen=True, gc=False):

@@ -1,5 +1,6 @@
 """Reading executions: one, and the list. Another tenant's looks like one that does not exist."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from services.api.bodies import reply
 from services.api.executions import Execution, File
 from services.api.listing import Cursor, Filters
 from services.api.paging import CursorText, Limit, page
-from services.api.parts import AnyParts, Viewer
+from services.api.parts import AnyParts, Parts, Viewer
 from services.api.problems import invalid, not_found
 from services.contracts.ids import EXECUTION_ID
 from services.contracts.status import Status
@@ -40,6 +41,40 @@ Text = Annotated[
 ]
 
 
+def refuse_unknown(request: Request, known: Sequence[str]) -> None:
+    """A filter with a slip in its name would show everything. Raises Problem."""
+    unknown = sorted({*request.query_params}.difference(known))
+    if unknown:
+        raise invalid(clean(unknown[0]), f"unknown parameter; known: {listed(known)}")
+
+
+def cursor_of(text: str | None, wanted: Filters) -> Cursor | None:
+    """Where the former page of this list ended. Raises Problem."""
+    try:
+        return None if text is None else Cursor.parse(text, wanted)
+    except ValueError as error:
+        raise invalid("cursor", str(error)) from None
+
+
+def next_cursor(rows: Sequence[Execution], limit: int, wanted: Filters) -> str | None:
+    """Where the page of `limit` ends, when one row more was read; None: it is the last one."""
+    if len(rows) <= limit:
+        return None
+    last = rows[limit - 1]
+    return Cursor(last.submitted_at, last.execution_id).text(wanted)
+
+
+async def newest(
+    parts: Parts, tenant: str, wanted: Filters, cursor: str | None, limit: int
+) -> tuple[list[Execution], str | None]:
+    """A page of the tenant's executions, and the cursor of the next one. Raises Problem."""
+    before = cursor_of(cursor, wanted)
+    rows = await parts.pool.read(
+        lambda database: executions.newest(database, tenant, wanted, before, limit + 1)
+    )
+    return rows[:limit], next_cursor(rows, limit, wanted)
+
+
 def _filters(
     request: Request,
     status: Annotated[list[Status] | None, Query(description="one of them; may be repeated")] = None,
@@ -50,9 +85,7 @@ def _filters(
     submitted_before: Annotated[AwareDatetime | None, Query(description="before then")] = None,
     pipeline: Text = None,
 ) -> Filters:
-    unknown = sorted({*request.query_params} - _PARAMETERS)
-    if unknown:  # a filter with a slip in its name would show everything
-        raise invalid(clean(unknown[0]), f"unknown parameter; known: {listed(sorted(_PARAMETERS))}")
+    refuse_unknown(request, sorted(_PARAMETERS))
     statuses = tuple(sorted({one.value for one in status or ()}))
     return Filters(statuses, job_type, requester, tag, submitted_after, submitted_before, pipeline)
 
@@ -68,16 +101,8 @@ async def list_all(
     cursor: CursorText = None,
 ) -> Response:
     """The tenant's executions that pass all filters given, newest first."""
-    try:
-        before = None if cursor is None else Cursor.parse(cursor, wanted)
-    except ValueError as error:
-        raise invalid("cursor", str(error)) from None
-    rows = await parts.pool.read(
-        lambda database: executions.newest(database, caller.tenant, wanted, before, limit + 1)
-    )
-    last = rows[limit - 1] if len(rows) > limit else None
-    more = None if last is None else Cursor(last.submitted_at, last.execution_id).text(wanted)
-    return page(ROUTE, [views.summary(row) for row in rows[:limit]], limit, more, wanted.query())
+    rows, more = await newest(parts, caller.tenant, wanted, cursor, limit)
+    return page(ROUTE, [views.summary(row) for row in rows], limit, more, wanted.query())
 
 
 @router.get("/{id}", operation_id="getExecution", responses={200: openapi.json_of("Execution", "as of now")})

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Path, Request, Response
 
 from services.api import definitions, openapi, openapi_pipelines, views
 from services.api.bodies import read_json_or_yaml, reply
-from services.api.core import removal
 from services.api.definitions import Conditions, Name, Revision
 from services.api.keys import Caller
 from services.api.kinds import PIPELINE, checked_pipeline
@@ -54,7 +53,7 @@ async def delete_service(
     id: Id, service: Service, caller: Operator, parts: AnyParts, if_match: IfMatch = None
 ) -> Response:
     """Take a service out; refused while a step calls it."""
-    return await _change(parts, caller, id, if_match, lambda body: removal.without_service(body, service))
+    return await _change(parts, caller, id, if_match, lambda body: pipeline.without_service(body, service))
 
 
 @router.put(
@@ -87,7 +86,7 @@ async def delete_action(
 ) -> Response:
     """Take an action out of a service; refused while a step calls it."""
     return await _change(
-        parts, caller, id, if_match, lambda body: removal.without_action(body, service, action)
+        parts, caller, id, if_match, lambda body: pipeline.without_action(body, service, action)
     )
 
 
@@ -117,7 +116,7 @@ async def delete_hook(
 ) -> Response:
     """Take one hook out of a step."""
     return await _change(
-        parts, caller, id, if_match, lambda body: removal.without_hook(body, step, on, number)
+        parts, caller, id, if_match, lambda body: pipeline.without_hook(body, step, on, number)
     )
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 from msgspec.structs import replace
 
 from services.api import accepting, executions, idempotency, openapi, openapi_pipelines
-from services.api.core import command_bodies, service_requests
+from services.api.core import command_bodies
 from services.api.core.submission import PIPELINE
 from services.api.executions import Execution
 from services.api.keys import Caller
@@ -108,7 +108,7 @@ async def amend(id: Id, request: Request, caller: Author, parts: AnyParts) -> Re
     if row.dataset_id is not None:
         definition = await accepting.definition(parts, caller, row.dataset_id, PIPELINE, row.dataset_revision)
     if definition is not None:
-        values = pipeline.given_values(service_requests.parsed(definition.body), values)
+        values = pipeline.given_values(pipeline.parsed(definition.body), values)
     return await answered(parts, replace(asked, values=values), body, PIPELINE)
 
 

@@ -12,13 +12,13 @@ from services.api.core import submission
 from services.api.core.service_requests import STATUSES
 from services.api.executions import Execution, File, Word
 from services.api.keys import Role
-from services.api.listing import Cursor, Filters
+from services.api.listing import Filters
 from services.api.paging import CursorText, Limit, page
 from services.api.parts import AnyParts, Author, Viewer
 from services.api.problems import invalid, not_found
 from services.api.request_views import ROUTE
 from services.api.routes import submit
-from services.api.routes.executions import Text
+from services.api.routes.executions import Text, cursor_of, newest, next_cursor, refuse_unknown
 from services.contracts.ids import EXECUTION_ID
 from services.jobs.fields import clean, listed
 
@@ -63,9 +63,7 @@ def _filters(
     submitted_after: Annotated[AwareDatetime | None, Query(description="then or later")] = None,
     submitted_before: Annotated[AwareDatetime | None, Query(description="before then")] = None,
 ) -> Filters:
-    unknown = sorted({*request.query_params} - {*_PARAMETERS})
-    if unknown:  # a filter with a slip in its name would show everything
-        raise invalid(clean(unknown[0]), f"unknown parameter; known: {listed(_PARAMETERS)}")
+    refuse_unknown(request, _PARAMETERS)
     for word in status or ():
         if word not in STATUSES:
             raise invalid("status", f"unknown word {clean(word)}; known: {listed(STATUSES)}")
@@ -85,18 +83,10 @@ async def list_all(
     cursor: CursorText = None,
 ) -> Response:
     """The tenant's service requests that pass all filters given, newest first."""
-    try:
-        before = None if cursor is None else Cursor.parse(cursor, wanted)
-    except ValueError as error:
-        raise invalid("cursor", str(error)) from None
-    rows = await parts.pool.read(
-        lambda database: executions.newest(database, caller.tenant, wanted, before, limit + 1)
-    )
-    last = rows[limit - 1] if len(rows) > limit else None
-    more = None if last is None else Cursor(last.submitted_at, last.execution_id).text(wanted)
+    rows, more = await newest(parts, caller.tenant, wanted, cursor, limit)
     words = [("status", word) for word in dict.fromkeys(request.query_params.getlist("status"))]
     filters = [*words, *replace(wanted, statuses=(), job_type=None).query()]
-    return page(ROUTE, [request_views.summary(row) for row in rows[:limit]], limit, more, filters)
+    return page(ROUTE, [request_views.summary(row) for row in rows], limit, more, filters)
 
 
 @router.get(
@@ -127,15 +117,11 @@ async def list_approvals(
     caller: Viewer, parts: AnyParts, limit: Limit = 50, cursor: CursorText = None
 ) -> Response:
     """What waits for the caller's approval: they may decide it, have not yet, and did not ask for it."""
-    try:
-        after = None if cursor is None else Cursor.parse(cursor, Filters())
-    except ValueError as error:
-        raise invalid("cursor", str(error)) from None
+    after = cursor_of(cursor, Filters())
     may_any = caller.role.covers(Role.OPERATOR)
     since = None if after is None else (after.submitted_at, after.execution_id)
     rows = await parts.pool.read(
         lambda database: executions.asking(database, caller, may_any, since, limit + 1)
     )
-    last = rows[limit - 1] if len(rows) > limit else None
-    more = None if last is None else Cursor(last.submitted_at, last.execution_id).text(Filters())
+    more = next_cursor(rows, limit, Filters())
     return page("/v1/approvals", [request_views.approval(row) for row in rows[:limit]], limit, more)

@@ -156,18 +156,6 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
         return replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
 
 
-StepEvent = (
-    events.StepRunning
-    | events.StepProgressed
-    | events.StepRetryScheduled
-    | events.StepCompleted
-    | events.StepFailed
-    | events.StepCancelled
-    | events.StepWaiting
-    | events.StepSkipped
-    | events.FilePublished
-)
-
 _STEP_ENDS = (events.StepCompleted, events.StepFailed, events.StepSkipped)
 
 
@@ -318,7 +306,7 @@ def _answered(state: Execution, event: Event) -> tuple[str, ...]:
     return (*state.commands, event.causation_id)
 
 
-def _step_evolved(step: Step, event: StepEvent) -> Step:
+def _step_evolved(step: Step, event: events.StepEvent | events.FilePublished) -> Step:
     match event:
         case events.StepRunning():
             return replace(

@@ -1,8 +1,5 @@
 """The values of a request for a pipeline, completed by the defaults of its form."""
 
-from functools import lru_cache
-
-import msgspec
 from msgspec.structs import replace
 
 from services.contracts.commands import JobRequested
@@ -19,14 +16,8 @@ def completed(request: JobRequested) -> JobRequested:
     definition = request.definition
     if definition is None or definition.kind != KIND or request.job_type != KIND:
         return request
-    known = _parsed(msgspec.json.encode(definition.body))
+    known = pipeline.parsed(definition.body)
     given = pipeline.given_values(known, request.parameters.get("values"))
     if given == request.parameters.get("values"):
         return request
     return replace(request, parameters={**request.parameters, "values": given})
-
-
-@lru_cache(maxsize=64)
-def _parsed(body: bytes) -> pipeline.Pipeline:
-    # Requests of one pipeline bring the same definition; reading it takes milliseconds.
-    return pipeline.parse(msgspec.json.decode(body))

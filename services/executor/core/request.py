@@ -147,7 +147,7 @@ def pinned(request: JobRequested, found: Definition) -> JobRequested:
     if found.kind != "pipeline" or not isinstance(request.parameters, dict):
         return resolved
     try:
-        known = pipeline.parse(found.body)
+        known = pipeline.parsed(found.body)
         given = pipeline.given_values(known, request.parameters.get("values") or {})
         limits = request.limits or pipeline.limits_of(known, found.id, given) or None
     except Refused:

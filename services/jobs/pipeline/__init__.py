@@ -3,7 +3,7 @@
 `load` reads every form alike, `check` finds every fault, `compile` makes the plan of a request.
 """
 
-from services.jobs.pipeline.check import parse
+from services.jobs.pipeline.check import parse, parsed
 from services.jobs.pipeline.compile import form_of, given_values, limits_of, plan
 from services.jobs.pipeline.edit import (
     datasets_named,
@@ -12,6 +12,7 @@ from services.jobs.pipeline.edit import (
     with_hook,
     with_service,
 )
+from services.jobs.pipeline.removal import without_action, without_hook, without_service
 from services.jobs.pipeline.shape import Pipeline
 
 __all__ = [
@@ -21,9 +22,13 @@ __all__ = [
     "given_values",
     "limits_of",
     "parse",
+    "parsed",
     "plan",
     "with_action",
     "with_datasets",
     "with_hook",
     "with_service",
+    "without_action",
+    "without_hook",
+    "without_service",
 ]

@@ -7,9 +7,6 @@ not known before. That the values of the request fill them is made certain here:
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
-
-import msgspec
 
 from services.contracts import flow
 from services.contracts.commands import JobRequested, Json
@@ -33,7 +30,7 @@ def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
     if definition is None or definition.kind != "pipeline":
         message = "expected the id of a pipeline, found nothing; GET /v1/pipelines lists them"
         raise Refused((FieldError("pipeline", message),))
-    pipeline = _parsed(msgspec.json.encode(definition.body))
+    pipeline = _known(definition.body)
     faults = Faults()
     outer = Fields(request.parameters, "", ("values", "time_range"), faults)
     if outer.get("time_range") is not None:
@@ -76,11 +73,9 @@ def _limit_key(limit: Limit, index: int, id: str, given: Mapping[str, Json]) -> 
         raise Refused(unfilled.errors) from None
 
 
-@lru_cache(maxsize=64)
-def _parsed(body: bytes) -> Pipeline:
-    # Every request of a pipeline brings the same definition; checking it again takes milliseconds.
+def _known(body: Json) -> Pipeline:
     try:
-        return check.parse(msgspec.json.decode(body))
+        return check.parsed(body)
     except Refused as refused:
         raise Refused(tuple(_within(error) for error in refused.errors)) from None
 
@@ -110,6 +105,5 @@ def _planned(step: Step, pipeline: Pipeline, given: Mapping[str, Json], faults: 
         parameters=parameters,
         timeout_s=step.timeout_s,
         max_attempts=step.max_attempts,
-        # Through JSON, so that a plan is equal to itself as read from the log: there a tuple is a list.
         flow=flow.packed(step.flow),
     )

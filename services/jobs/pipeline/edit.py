@@ -8,31 +8,29 @@ from typing import Any
 
 from services.contracts.errors import FieldError
 from services.jobs.fields import listed, shown
-from services.jobs.pipeline.load import HOOK_KEYS, PINNED, as_object
+from services.jobs.pipeline.load import BOOKS, HOOK_KEYS, PINNED, SERVICES, as_object, mapping
 from services.jobs.refused import Refused
-
-_BOOKS = ("Workbook", "Workflow")
 
 
 def with_service(body: Any, name: str, service: Any) -> dict[str, Any]:
     """The body with this service, in the place of one of the same name."""
     changed = as_object(body)
-    held = [key for key in ("services", "Service") if name in _object(changed.get(key))]
+    held = [key for key in SERVICES if name in mapping(changed.get(key))]
     key = held[0] if held else "Service" if "Service" in changed else "services"
-    return {**changed, key: {**_object(changed.get(key)), name: service}}
+    return {**changed, key: {**mapping(changed.get(key)), name: service}}
 
 
 def with_action(body: Any, service: str, name: str, action: Any) -> dict[str, Any]:
     """The body with this action of a service. Raises Refused: it has no such service."""
     changed = as_object(body)
-    for key in ("services", "Service"):
-        services = _object(changed.get(key))
+    for key in SERVICES:
+        services = mapping(changed.get(key))
         if service in services:
-            held = _object(services[service])
-            parameters = _object(held.get("parameters"))
-            actions = {**_object(parameters.get("actions")), name: action}
+            held = mapping(services[service])
+            parameters = mapping(held.get("parameters"))
+            actions = {**mapping(parameters.get("actions")), name: action}
             return with_service(body, service, {**held, "parameters": {**parameters, "actions": actions}})
-    known = [*_object(changed.get("services")), *_object(changed.get("Service"))]
+    known = [*mapping(changed.get("services")), *mapping(changed.get("Service"))]
     raise Refused((FieldError("service", f"unknown service {shown(service)}; known: {listed(known)}"),))
 
 
@@ -46,16 +44,16 @@ def with_hook(body: Any, step: str, on: str, hook: Any) -> dict[str, Any]:
         known = listed(name.removeprefix("on-") for name in HOOK_KEYS)
         raise Refused((FieldError("on", f"unknown occasion {shown(on)}; known: {known}"),))
     changed = as_object(body)
-    for book in _BOOKS:
-        tasks = _object(_object(changed.get(book)).get("tasks"))
+    for book in BOOKS:
+        tasks = mapping(mapping(changed.get(book)).get("tasks"))
         if step in tasks:
-            held = {**tasks, step: _hooked(_object(tasks[step]), key, hook)}
+            held = {**tasks, step: _hooked(mapping(tasks[step]), key, hook)}
             return {**changed, book: {**changed[book], "tasks": held}}
     steps = changed.get("steps")
     steps = steps if isinstance(steps, list) else []
-    names = [_object(one).get("step_name") for one in steps]
+    names = [mapping(one).get("step_name") for one in steps]
     if step not in names:
-        known = listed(map(str, names or [name for book in _BOOKS for name in _tasks(changed, book)]))
+        known = listed(map(str, names or [name for book in BOOKS for name in _tasks(changed, book)]))
         raise Refused((FieldError("step", f"unknown step {shown(step)}; known: {known}"),))
     index = names.index(step)
     return {**changed, "steps": [*steps[:index], _hooked(steps[index], key, hook), *steps[index + 1 :]]}
@@ -73,17 +71,17 @@ def datasets_named(body: Any) -> frozenset[str]:
     whole = as_object(body)
     listed_steps = whole.get("steps")
     steps = listed_steps if isinstance(listed_steps, list) else []
-    steps = [*steps, *(task for book in _BOOKS for task in _tasks(whole, book).values())]
+    steps = [*steps, *(task for book in BOOKS for task in _tasks(whole, book).values())]
     named = [
-        _object(step.get("parameters")).get("dataset")
-        for step in map(_object, steps)
+        mapping(step.get("parameters")).get("dataset")
+        for step in map(mapping, steps)
         if step.get("step_type") == "EXPORT"
     ]
     return frozenset(name for name in named if isinstance(name, str))
 
 
 def _hooked(step: Any, key: str, hook: Any) -> dict[str, Any]:
-    held = _object(step)
+    held = mapping(step)
     before = held.get(key)
     if before is None:
         return {**held, key: hook}
@@ -91,8 +89,4 @@ def _hooked(step: Any, key: str, hook: Any) -> dict[str, Any]:
 
 
 def _tasks(body: Mapping[str, Any], book: str) -> dict[str, Any]:
-    return _object(_object(body.get(book)).get("tasks"))
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
+    return mapping(mapping(body.get(book)).get("tasks"))

@@ -24,11 +24,11 @@ POLICY_KEYS = (
     *("retry", "timeout_s", "queue_timeout_s", "wait_before_s", "wait_after_s", "pause_before", "fail_on"),
 )
 STEP_KEYS = ("step_type", "action", "parameters", *CHAIN_KEYS, *HOOK_KEYS, *POLICY_KEYS, "description")
-_BOOKS = ("Workbook", "Workflow")
-_SERVICES = ("services", "Service")
+BOOKS = ("Workbook", "Workflow")
+SERVICES = ("services", "Service")
 PINNED = "datasets"
 BODY_KEYS = (
-    *("name", "description", "form", *_SERVICES, "steps", *_BOOKS),
+    *("name", "description", "form", *SERVICES, "steps", *BOOKS),
     *("limits", "priority", "timeout_s", "max_step_runs", PINNED),
 )
 
@@ -63,7 +63,7 @@ def load(body: Any, faults: Faults) -> Loaded:
         alone = _step(body, "", faults)
         return Loaded(Fields({}, "", BODY_KEYS, faults), (alone,), (), False)
     top = Fields(body, "", BODY_KEYS, faults)
-    given = [key for key in ("steps", *_BOOKS) if top.get(key) is not None]
+    given = [key for key in ("steps", *BOOKS) if top.get(key) is not None]
     steps: tuple[Written, ...] = ()
     if len(given) > 1:
         faults.add(given[1], f"expected one of steps, Workbook and Workflow, found {' and '.join(given)}")
@@ -80,7 +80,12 @@ def as_object(body: Any) -> dict[str, Any]:
         return {"steps": body}
     if isinstance(body, Mapping) and "step_name" in body:
         return {"steps": [dict(body)]}
-    return dict(body) if isinstance(body, Mapping) else {}
+    return mapping(body)
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value where it is an object, else an empty one: what is wrong with it the check says."""
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _refuse_size(body: Any, faults: Faults) -> None:
@@ -125,7 +130,7 @@ def _tasks(book: Fields) -> tuple[Written, ...]:
 
 def _services(top: Fields) -> tuple[tuple[str, str, Any], ...]:
     found: list[tuple[str, str, Any]] = []
-    for key in _SERVICES:
+    for key in SERVICES:
         services = top.get(key)
         if services is None:
             continue

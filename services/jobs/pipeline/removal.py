@@ -6,17 +6,14 @@ None: there is no such thing in it.
 from collections.abc import Mapping
 from typing import Any
 
-from services.jobs.pipeline.load import as_object
-
-_SERVICES = ("services", "Service")
-_BOOKS = ("Workbook", "Workflow")
+from services.jobs.pipeline.load import BOOKS, SERVICES, as_object, mapping
 
 
 def without_service(body: Any, name: str) -> dict[str, Any] | None:
     """The body without a service; that steps still call it is found when the body is checked."""
     changed = as_object(body)
-    for key in _SERVICES:
-        services = _object(changed.get(key))
+    for key in SERVICES:
+        services = mapping(changed.get(key))
         if name in services:
             return {**changed, key: _without(services, name)}
     return None
@@ -25,11 +22,11 @@ def without_service(body: Any, name: str) -> dict[str, Any] | None:
 def without_action(body: Any, service: str, name: str) -> dict[str, Any] | None:
     """The body without an action of a service."""
     changed = as_object(body)
-    for key in _SERVICES:
-        services = _object(changed.get(key))
-        held = _object(services.get(service))
-        parameters = _object(held.get("parameters"))
-        actions = _object(parameters.get("actions"))
+    for key in SERVICES:
+        services = mapping(changed.get(key))
+        held = mapping(services.get(service))
+        parameters = mapping(held.get("parameters"))
+        actions = mapping(parameters.get("actions"))
         if name in actions:
             parameters = {**parameters, "actions": _without(actions, name)}
             return {**changed, key: {**services, service: {**held, "parameters": parameters}}}
@@ -40,17 +37,17 @@ def without_hook(body: Any, step: str, on: str, index: int) -> dict[str, Any] | 
     """The body without the hook at this place, from 0, of a step's `on-<on>`."""
     changed = as_object(body)
     key = f"on-{on}"
-    for book in _BOOKS:
-        held = _object(changed.get(book))
-        tasks = _object(held.get("tasks"))
+    for book in BOOKS:
+        held = mapping(changed.get(book))
+        tasks = mapping(held.get("tasks"))
         if step in tasks:
-            task = _unhooked(_object(tasks[step]), key, index)
+            task = _unhooked(mapping(tasks[step]), key, index)
             return None if task is None else {**changed, book: {**held, "tasks": {**tasks, step: task}}}
     given = changed.get("steps")
     steps = given if isinstance(given, list) else []
     for at, one in enumerate(steps):
-        if _object(one).get("step_name") == step:
-            found = _unhooked(_object(one), key, index)
+        if mapping(one).get("step_name") == step:
+            found = _unhooked(mapping(one), key, index)
             return None if found is None else {**changed, "steps": [*steps[:at], found, *steps[at + 1 :]]}
     return None
 
@@ -68,7 +65,3 @@ def _unhooked(step: dict[str, Any], key: str, index: int) -> dict[str, Any] | No
 
 def _without(held: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in held.items() if key != name}
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
