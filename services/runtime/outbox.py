@@ -268,17 +268,25 @@ class Relay:
 
     def _wait(self, connection: Connection) -> None:
         """Until rows were announced, here or by another process, or the sweep is due."""
+        if self._announced(connection):
+            return  # it came with the answer of the last pass, so the socket would not tell of it
         watched: list[Any] = [connection, self._wake_read]
         readable, _, _ = select.select(watched, [], [], SWEEP_S)
         if connection in readable:
-            connection.poll()
-            connection.notifies.clear()
-            self._serial_due = True
+            self._announced(connection)
         if self._wake_read in readable and _SERIAL in os.read(self._wake_read, 65_536):
             self._serial_due = True
         if not readable:
             self._serial_due = True
             self._measure(connection)
+
+    def _announced(self, connection: Connection) -> bool:
+        """Whether another process has announced rows; forgets it."""
+        connection.poll()
+        announced = bool(connection.notifies)
+        connection.notifies.clear()
+        self._serial_due = self._serial_due or announced
+        return announced
 
     def _pause(self, seconds: float) -> None:
         """Wait however many rows are announced, unless we are closing."""

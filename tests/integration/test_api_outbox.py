@@ -1,6 +1,6 @@
 """The relay: every committed record reaches the broker, and a key's records of a serial topic in order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg2
@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from services.contracts.envelope import Outgoing
 from services.runtime import kafka, outbox
-from services.runtime.kafka import Publisher
+from services.runtime.kafka import Batch, Publisher, Unsent
 from services.runtime.outbox import Relay
 from tests.stack import Stack, transaction
 from tests.waiting import until
@@ -62,8 +62,8 @@ class World:
         return [((m.key() or b"").decode(), (m.value() or b"").decode()) for m in messages]
 
     @contextmanager
-    def relays(self, number: int, serial: bool = False) -> Iterator[None]:
-        publisher = Publisher(self.stack.kafka, "tests")
+    def relays(self, number: int, serial: bool = False, publisher: Publisher | None = None) -> Iterator[None]:
+        publisher = publisher or Publisher(self.stack.kafka, "tests")
         topics = frozenset({self.topic}) if serial else frozenset[str]()
         running = [Relay(self.url, "api", publisher, topics) for _ in range(number)]
         for relay in running:
@@ -90,6 +90,25 @@ def test_another_processes_commit_is_published_without_a_sweep(
         until(lambda: world.left() == 0, 20, "the first record to leave")
         world.add(("a", "2"))
         until(lambda: world.left() == 0, 20, "the second record to leave")
+    assert world.published() == [("a", "1"), ("a", "2")]
+
+
+def test_a_commit_in_the_middle_of_a_pass_is_published_without_a_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its notification comes with the answer to the pass's own commit; the socket is silent afterwards."""
+    monkeypatch.setattr(outbox, "SWEEP_S", 600.0)
+    later = iter([("a", "2")])
+
+    class Interrupted(Publisher):
+        def publish_all(self, topic: str, records: Sequence[Unsent]) -> Batch:
+            if record := next(later, None):
+                world.add(record)
+            return super().publish_all(topic, records)
+
+    with world.relays(1, publisher=Interrupted(world.stack.kafka, "tests")):
+        world.add(("a", "1"))
+        until(lambda: world.left() == 0, 20, "both records to leave")
     assert world.published() == [("a", "1"), ("a", "2")]
 
 
