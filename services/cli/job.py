@@ -1,20 +1,19 @@
 """`millstream job`: submit, look, follow, end and repeat executions, all through the public REST API."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from services.cli import commanding, output, reading, rest, sample, views, watching
+from services.cli import output, reading, rest, sample, views
 from services.cli.failure import Exit, Failed
 from services.cli.output import AsJson, AsJsonLines
-from services.cli.rest import Api
+from services.cli.runs import ExitStatus, Limit, Reason, Runs
 from services.runtime import entropy
 
-EXECUTIONS = "/v1/executions"
-LIMIT_MAX = 200
+COMPLETED = frozenset({"completed", "completed_with_warnings"})
+EXECUTIONS = Runs("execution", "job", "/v1/executions", views.execution, COMPLETED)
 
 app = typer.Typer(no_args_is_help=True, help="Submit, follow, end and repeat executions.")
 Id = Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id, 40 hex digits.")]
@@ -72,48 +71,14 @@ def submit(
         raise Failed("expected a FILE, --type, --dataset or --sample, found none", Exit.USAGE_OR_CANCELLED)
     # with a key of our own, what sends the request again after a broken connection asks for nothing twice
     headers = {"Idempotency-Key": key or entropy.fresh_id()}
-    accepted = api.request("POST", EXECUTIONS, body=body, headers=headers).json()
-    _started(api, accepted, wait, as_json)
-
-
-def _started(api: Api, accepted: Mapping[str, Any], wait: bool, as_json: bool) -> None:
-    """What follows an accepted request."""
-    id = accepted["execution_id"]
-    if not wait:
-        if as_json:
-            output.json_document(accepted)
-        else:
-            typer.echo(id)
-            output.note(f"accepted; follow it: millstream job watch {id}")
-        return
-    if as_json:
-        watching.silently(watching.follow(api, id))
-    else:
-        output.note(f"execution {id}")
-        watching.watch(watching.follow(api, id))
-    _finish(api, id, as_json)
-
-
-def _finish(api: Api, id: str, as_json: bool) -> None:
-    """What became of an execution; exit code 1 unless it completed."""
-    found = api.get(f"{EXECUTIONS}/{id}")
-    if as_json:
-        output.json_document(found)
-    else:
-        typer.echo("")
-        views.execution(found)
-    if found["status"] not in watching.COMPLETED:
-        raise typer.Exit(Exit.FAILED)
+    accepted = api.request("POST", EXECUTIONS.path, body=body, headers=headers).json()
+    EXECUTIONS.created(api, accepted["execution_id"], accepted, wait, as_json)
 
 
 @app.command()
 def get(context: typer.Context, id: Id, as_json: AsJson = False) -> None:
     """Show one execution: status, steps, files."""
-    found = rest.connect(context).get(f"{EXECUTIONS}/{id}")
-    if as_json:
-        output.json_document(found)
-    else:
-        views.execution(found)
+    EXECUTIONS.get(rest.connect(context), id, as_json)
 
 
 @app.command("list")
@@ -125,12 +90,11 @@ def list_all(
     requester: Annotated[str | None, typer.Option(help="Only of this principal.")] = None,
     since: Annotated[str | None, typer.Option(help="Submitted at or after, 2026-01-05T09:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option(help="Submitted before.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: Limit = 20,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
 ) -> None:
     """List executions, the newest first."""
-    api = rest.connect(context)
     filters = {
         "status": status,
         "job_type": type_,
@@ -139,72 +103,40 @@ def list_all(
         "submitted_after": since,
         "submitted_before": until,
     }
-    items = _first(api.pages(EXECUTIONS, limit=min(limit, LIMIT_MAX), **filters), limit)
-    if as_lines:
-        for item in items:
-            output.json_line(item)
-        return
-    found = list(items)
-    if as_json:
-        output.json_document(found)
-    elif found:
-        views.executions(found)
-    elif any(filters.values()):
-        output.note("no execution fits these filters")
-    else:
-        output.note("no executions yet; try: millstream job submit --sample --wait")
-
-
-def _first(items: Iterator[Any], count: int) -> Iterator[Any]:
-    for _, item in zip(range(count), items, strict=False):
-        yield item
+    found = EXECUTIONS.newest(rest.connect(context), limit, filters)
+    none = "no execution fits these filters"
+    empty = none if any(filters.values()) else "no executions yet; try: millstream job submit --sample --wait"
+    output.listing(found, as_json, as_lines, views.executions, empty)
 
 
 @app.command()
 def watch(
     context: typer.Context,
     id: Id,
-    exit_status: Annotated[
-        bool, typer.Option("--exit-status", help="Exit code 1 unless it completes.")
-    ] = False,
+    exit_status: ExitStatus = False,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
 ) -> None:
     """Follow an execution from its first event to its last. --jsonl prints events, --json the result."""
-    api = rest.connect(context)
-    events = watching.follow(api, id)
-    if as_lines:
-        for event in events:
-            output.json_line(event)
-    elif as_json:
-        watching.silently(events)
-        output.json_document(api.get(f"{EXECUTIONS}/{id}"))
-    else:
-        watching.watch(events)
-    if exit_status and api.get(f"{EXECUTIONS}/{id}")["status"] not in watching.COMPLETED:
-        raise typer.Exit(Exit.FAILED)
+    EXECUTIONS.watch(rest.connect(context), id, exit_status, as_json, as_lines)
 
 
 @app.command()
 def cancel(
     context: typer.Context,
     id: Id,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
+    reason: Reason = None,
     as_json: AsJson = False,
 ) -> None:
     """End an execution, whatever it does at the moment."""
-    done = _command(context, id, "cancel", {"reason": reason})
-    if as_json:
-        output.json_document(done)
-    elif done["answer"] is not None:
-        typer.echo(f"{id} cancelled")
+    EXECUTIONS.command(rest.connect(context), id, "cancel", {"reason": reason}, "cancelled", as_json)
 
 
 @app.command()
 def rerun(
     context: typer.Context,
     id: Id,
-    reason: Annotated[str | None, typer.Option(help="Why; kept in the log.")] = None,
+    reason: Reason = None,
     reuse_results: Annotated[
         bool, typer.Option("--reuse-results", help="Take over the steps that have completed.")
     ] = False,
@@ -215,21 +147,7 @@ def rerun(
 ) -> None:
     """Run an ended execution again, as a new one; prints the new id."""
     body = {"reason": reason, "reuseResults": reuse_results or None}
-    done = _command(context, id, "rerun", body, until_answered=wait)
-    if wait or (done["answer"] is not None and not as_json):
-        _started(rest.connect(context), {"execution_id": done["rerun_id"]}, wait, as_json)
-    elif as_json:
-        output.json_document(done)
-    else:
-        typer.echo(done["rerun_id"])
-
-
-def _command(
-    context: typer.Context, id: str, kind: str, body: Mapping[str, Any], *, until_answered: bool = False
-) -> dict[str, Any]:
-    watch = f"millstream job watch {id}"
-    path = f"{EXECUTIONS}/{id}/{kind}"
-    return commanding.give(rest.connect(context), path, body, watch, until_answered=until_answered)
+    EXECUTIONS.rerun(rest.connect(context), id, body, wait, as_json)
 
 
 @app.command()
@@ -241,14 +159,14 @@ def logs(
 ) -> None:
     """Show what the steps of an execution logged."""
     api = rest.connect(context)
-    names = [entry["name"] for entry in api.get(f"{EXECUTIONS}/{id}")["steps"]]
+    names = [entry["name"] for entry in api.get(EXECUTIONS.at(id))["steps"]]
     if step is not None and step not in names:
         raise Failed(f"--step: expected one of {', '.join(names) or 'none yet'}, found {step}")
     written = False
     for name in names if step is None else [step]:
         if len(names) > 1 and step is None:
             output.note(f"--- {name}")
-        path = f"{EXECUTIONS}/{id}/steps/{name}/log"
+        path = EXECUTIONS.at(id, "steps", name, "log")
         pieces = (message.data for message in api.stream(path)) if follow else [api.request("GET", path).text]
         for piece in pieces:
             if piece:
@@ -266,7 +184,7 @@ def download(
 ) -> None:
     """Download every file of an execution and compare each with its SHA-256."""
     api = rest.connect(context)
-    files = api.get(f"{EXECUTIONS}/{id}")["files"]
+    files = api.get(EXECUTIONS.at(id))["files"]
     if not files:
         raise Failed(f"{id}: expected published files, found none (yet); `millstream job get {id}` tells why")
     to.mkdir(parents=True, exist_ok=True)

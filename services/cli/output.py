@@ -5,7 +5,7 @@ comes. Both go to stdout and nothing else does; whatever else there is to say go
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -25,6 +25,31 @@ def json_line(value: Any) -> None:
     """One document on one line, at once."""
     typer.echo(msgspec.json.encode(value).decode())
     sys.stdout.flush()
+
+
+def one(item: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """One thing: its document, or as `show` prints it."""
+    if as_json:
+        json_document(item)
+    else:
+        show(item)
+
+
+def listing(
+    items: Iterable[Any], as_json: bool, as_lines: bool, show: Callable[[list[Any]], None], empty: str
+) -> None:
+    """A list: one document, a document a line, or as `show` prints it; `empty` is what to note of none."""
+    if as_lines:
+        for item in items:
+            json_line(item)
+        return
+    found = list(items)
+    if as_json:
+        json_document(found)
+    elif found:
+        show(found)
+    else:
+        note(empty)
 
 
 def note(text: str) -> None:

@@ -67,18 +67,9 @@ def get(
 @app.command("list")
 def list_all(context: typer.Context, as_json: AsJson = False, as_lines: AsJsonLines = False) -> None:
     """List the pipelines, in order of id."""
-    items = rest.connect(context).pages(PIPELINES, limit=PAGE)
-    if as_lines:
-        for item in items:
-            output.json_line(item)
-        return
-    found = list(items)
-    if as_json:
-        output.json_document(found)
-    elif found:
-        output.table(("PIPELINE", "REVISION", "BY", "CHANGED"), map(_row, found))
-    else:
-        output.note("no pipelines yet; try: millstream pipeline put <id> <file>")
+    found = rest.connect(context).pages(PIPELINES, limit=PAGE)
+    empty = "no pipelines yet; try: millstream pipeline put <id> <file>"
+    output.listing(found, as_json, as_lines, _pipelines, empty)
 
 
 @app.command()
@@ -120,6 +111,10 @@ def check(file: File, as_json: AsJson = False) -> None:
     output.fields(
         (("values", ", ".join(fields) or "none"), ("datasets", ", ".join(sorted(found.datasets)) or None))
     )
+
+
+def _pipelines(found: list[Any]) -> None:
+    output.table(("PIPELINE", "REVISION", "BY", "CHANGED"), map(_row, found))
 
 
 def _row(item: Any) -> tuple[Any, ...]:

@@ -6,15 +6,13 @@ from urllib.parse import quote
 
 import typer
 
-from services.cli import commanding, output, reading, request_views, rest, watching
+from services.cli import output, reading, request_views, rest, runs
 from services.cli.failure import Exit, Failed
 from services.cli.output import AsJson, AsJsonLines
-from services.cli.rest import Api
+from services.cli.runs import ExitStatus, Limit, Reason, Runs
 from services.runtime import entropy
 
-REQUESTS = "/v1/requests"
-LIMIT_MAX = 200
-COMPLETED = "Completed"
+REQUESTS = Runs("request", "request", "/v1/requests", request_views.request, frozenset({"Completed"}))
 
 app = typer.Typer(no_args_is_help=True, help="Create, follow, decide and repeat service requests.")
 Id = Annotated[str, typer.Argument(metavar="REQUEST", help="The request's id, 40 hex digits.")]
@@ -24,7 +22,6 @@ Step = Annotated[
 Values = Annotated[
     list[str] | None, typer.Option("--value", help="NAME=VALUE; VALUE is JSON or else text. Repeatable.")
 ]
-Reason = Annotated[str | None, typer.Option(help="Why; kept in the log.")]
 
 
 @app.command()
@@ -67,45 +64,14 @@ def create(
     if "pipeline" not in body:
         raise Failed("expected a PIPELINE or --file, found none", Exit.USAGE_OR_CANCELLED)
     headers = {"Idempotency-Key": key or entropy.fresh_id()}
-    accepted = api.request("POST", REQUESTS, body=body, headers=headers).json()
-    _created(api, accepted["id"], accepted, wait, as_json)
-
-
-def _created(api: Api, id: str, accepted: Any, wait: bool, as_json: bool) -> None:
-    """What follows a request that is stored."""
-    if wait:
-        if as_json:
-            watching.silently(watching.follow(api, id))
-        else:
-            output.note(f"request {id}")
-            watching.watch(watching.follow(api, id))
-        _ended(api, id, as_json)
-    elif as_json:
-        output.json_document(accepted)
-    else:
-        typer.echo(id)
-        output.note(f"accepted; follow it: millstream request watch {id}")
-
-
-def _ended(api: Api, id: str, as_json: bool) -> None:
-    found = api.get(f"{REQUESTS}/{id}")
-    if as_json:
-        output.json_document(found)
-    else:
-        typer.echo("")
-        request_views.request(found)
-    if found["status"] != COMPLETED:
-        raise typer.Exit(Exit.FAILED)
+    accepted = api.request("POST", REQUESTS.path, body=body, headers=headers).json()
+    REQUESTS.created(api, accepted["id"], accepted, wait, as_json)
 
 
 @app.command()
 def get(context: typer.Context, id: Id, as_json: AsJson = False) -> None:
     """Show one request: status, what it waits for, steps, approvals."""
-    found = rest.connect(context).get(f"{REQUESTS}/{id}")
-    if as_json:
-        output.json_document(found)
-    else:
-        request_views.request(found)
+    REQUESTS.get(rest.connect(context), id, as_json)
 
 
 @app.command("list")
@@ -115,86 +81,58 @@ def list_all(
     status: Annotated[str | None, typer.Option(help="Only in this status, for example Pending.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only with this tag.")] = None,
     requester: Annotated[str | None, typer.Option(help="Only of this principal.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    limit: Limit = 20,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
 ) -> None:
     """List service requests, the newest first."""
     filters = {"pipeline": pipeline, "status": status, "tag": tag, "requester": requester}
-    pages = rest.connect(context).pages(REQUESTS, limit=min(limit, LIMIT_MAX), **filters)
-    items = (item for _, item in zip(range(limit), pages, strict=False))
-    if as_lines:
-        for item in items:
-            output.json_line(item)
-        return
-    found = list(items)
-    if as_json:
-        output.json_document(found)
-    elif found:
-        request_views.requests(found)
-    else:
-        output.note("no request fits; try: millstream request create <pipeline>")
+    found = REQUESTS.newest(rest.connect(context), limit, filters)
+    empty = "no request fits; try: millstream request create <pipeline>"
+    output.listing(found, as_json, as_lines, request_views.requests, empty)
 
 
 @app.command()
 def approvals(context: typer.Context, as_json: AsJson = False) -> None:
     """List what waits for your approval."""
-    found = list(rest.connect(context).pages("/v1/approvals", limit=LIMIT_MAX))
-    if as_json:
-        output.json_document(found)
-    elif found:
-        request_views.approvals(found)
-    else:
-        output.note("nothing waits for you")
+    found = rest.connect(context).pages("/v1/approvals", limit=runs.PAGE_MAX)
+    output.listing(found, as_json, False, request_views.approvals, "nothing waits for you")
 
 
 @app.command()
 def watch(
     context: typer.Context,
     id: Id,
-    exit_status: Annotated[
-        bool, typer.Option("--exit-status", help="Exit code 1 unless it completes.")
-    ] = False,
+    exit_status: ExitStatus = False,
     as_json: AsJson = False,
     as_lines: AsJsonLines = False,
 ) -> None:
     """Follow a request from its first event to its last. --jsonl prints events, --json the result."""
-    api = rest.connect(context)
-    events = watching.follow(api, id)
-    if as_lines:
-        for event in events:
-            output.json_line(event)
-    elif as_json:
-        watching.silently(events)
-        output.json_document(api.get(f"{REQUESTS}/{id}"))
-    else:
-        watching.watch(events)
-    if exit_status and api.get(f"{REQUESTS}/{id}")["status"] != COMPLETED:
-        raise typer.Exit(Exit.FAILED)
+    REQUESTS.watch(rest.connect(context), id, exit_status, as_json, as_lines)
 
 
 @app.command()
 def start(context: typer.Context, id: Id, as_json: AsJson = False) -> None:
     """Begin a request that was created with --hold."""
-    _done(context, id, "start", {}, "started", as_json)
+    REQUESTS.command(rest.connect(context), id, "start", {}, "started", as_json)
 
 
 @app.command()
 def cancel(context: typer.Context, id: Id, reason: Reason = None, as_json: AsJson = False) -> None:
     """End a request, whatever it does at the moment."""
-    _done(context, id, "cancel", {"reason": reason}, "cancelled", as_json)
+    REQUESTS.command(rest.connect(context), id, "cancel", {"reason": reason}, "cancelled", as_json)
 
 
 @app.command()
 def pause(context: typer.Context, id: Id, reason: Reason = None, as_json: AsJson = False) -> None:
     """Begin nothing new; what runs comes to its end."""
-    _done(context, id, "pause", {"reason": reason}, "paused", as_json)
+    REQUESTS.command(rest.connect(context), id, "pause", {"reason": reason}, "paused", as_json)
 
 
 @app.command()
 def resume(context: typer.Context, id: Id, as_json: AsJson = False) -> None:
     """Go on with what was paused."""
-    _done(context, id, "resume", {}, "resumed", as_json)
+    REQUESTS.command(rest.connect(context), id, "resume", {}, "resumed", as_json)
 
 
 @app.command()
@@ -207,7 +145,7 @@ def amend(
 ) -> None:
     """Give it other values, all of them, before a step has used any; approvals given so far are void."""
     body = {"values": reading.body(file) | _values(value or [])}
-    _done(context, id, "amend", body, "amended", as_json)
+    REQUESTS.command(rest.connect(context), id, "amend", body, "amended", as_json)
 
 
 @app.command()
@@ -228,9 +166,7 @@ def rerun(
 ) -> None:
     """Run an ended request again, as a new one; prints the new id."""
     body = {"fromFailed": from_failed or None, "revision": "latest" if latest else None, "reason": reason}
-    api = rest.connect(context)
-    done = commanding.give(api, f"{REQUESTS}/{id}/rerun", body, _watch(id), until_answered=wait)
-    _created(api, done["rerun_id"], done, wait, as_json)
+    REQUESTS.rerun(rest.connect(context), id, body, wait, as_json)
 
 
 @app.command()
@@ -281,24 +217,13 @@ def _values(given: list[str]) -> dict[str, Any]:
     return dict(reading.parameter(one, "--value") for one in given)
 
 
-def _watch(id: str) -> str:
-    return f"millstream request watch {id}"
-
-
 def _decide(
     context: typer.Context, id: str, step: str | None, verb: str, body: Any, said: str, as_json: bool
 ) -> None:
+    api = rest.connect(context)
     if step is None:
-        waiting = rest.connect(context).get(f"{REQUESTS}/{id}")["waiting"] or {}
+        waiting = api.get(REQUESTS.at(id))["waiting"] or {}
         step = (waiting.get("approval") or {}).get("step")
         if step is None:
             raise Failed(f"{id}: expected a step that waits for an approval, found none; --step names one")
-    _done(context, id, f"steps/{quote(step, safe='')}/{verb}", body, f"{step} {said}", as_json)
-
-
-def _done(context: typer.Context, id: str, path: str, body: Any, said: str, as_json: bool) -> None:
-    done = commanding.give(rest.connect(context), f"{REQUESTS}/{id}/{path}", body, _watch(id))
-    if as_json:
-        output.json_document(done)
-    elif done["answer"] is not None:
-        typer.echo(f"{id} {said}")
+    REQUESTS.command(api, id, f"steps/{quote(step, safe='')}/{verb}", body, f"{step} {said}", as_json)

@@ -16,7 +16,6 @@ from services.cli.rest import Api
 from services.contracts.events import TERMINAL
 
 Event = Mapping[str, Any]
-COMPLETED = frozenset({"completed", "completed_with_warnings"})
 FREQUENT = frozenset({"step.progressed", "file.published"})
 """What the moving line says, where there is one."""
 
