@@ -28,6 +28,8 @@ OCCASIONS: tuple[On, ...] = get_args(On)
 NO_OP = "std:no-op"
 HOOK_TIMEOUT_MAX_S = 3600
 HOOK_ATTEMPTS_MAX = 20
+_UNREAD = "true"
+"""In the place of a condition that cannot be read: there is one, so its step is not left for certain."""
 _GOTO = re.compile(r"std:goto\((.*)\)", re.DOTALL)
 
 
@@ -87,12 +89,15 @@ def _hook(on: On, at: str, when_at: str, entry: Any, step: Fields) -> Hook | Non
         wanted = "Service:action, std:goto(step), std:no-op or the name of a step"
         step.faults.add(at, f"expected {wanted}, found {shown(written)}")
         return None
+    # a key that is no key of an entry may have been to say `when`
+    spelt = not isinstance(entry, Mapping) or entry.keys() <= {*LONG_KEYS}
+    when = _condition(fields, "when", when_at)
     return Hook(
         on=on,
         at=at,
         written=written,
         step=_target(on, at, written, step),
-        when=_condition(fields, "when", when_at),
+        when=when if when is not None or spelt else _UNREAD,
         when_at=when_at,
         wait=policies.flag(fields, "wait"),
         timeout_s=policies.whole(fields, "timeout_s", HOOK_TIMEOUT_MAX_S, HOOK_TIMEOUT_S),
@@ -122,6 +127,7 @@ def _condition(fields: Fields, key: str, at: str) -> str | None:
     if text is None:
         wanted = "a condition such as $.execution.error = null"
         fields.faults.add(at, f"expected {wanted}, found {shown(value)}")
+        return _UNREAD
     return text
 
 
