@@ -10,7 +10,7 @@ from functools import lru_cache
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from services.contracts.commands import Json
-from services.jobs.fields import Faults, Fields, listed, shown, storable
+from services.jobs.fields import Faults, Fields, clean, listed, shown, storable
 from services.language.values import Unfit, measured
 
 TEXT_CHARS_MAX = 16 * 1024
@@ -112,8 +112,17 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _wanted(field: FormField) -> str:
+    """What a field asks for, in the words of its form: `Order number, text that matches [0-9]+ (...)`."""
+    title = f"{clean(field.title)}, " if field.title else ""
+    description = f" ({clean(field.description)})" if field.description else ""
+    return f"{title}{_fitting(field)}{description}"
+
+
+def _fitting(field: FormField) -> str:
     if field.choices:
         return f"one of {listed(str(one) for one in field.choices)}"
+    if field.pattern is not None:
+        return f"text that matches {field.pattern}"
     return "a value" if field.type == ANY else _WANTED[field.type]
 
 

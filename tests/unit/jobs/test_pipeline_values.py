@@ -64,6 +64,12 @@ UNFIT: list[tuple[dict[str, Any], Any, str]] = [
     ({"choices": ["a", "b"]}, "c", 'unknown choice "c"; known: a, b'),
     ({}, None, f"expected {TEXT}, found nothing"),
     ({"choices": ["a"]}, None, "expected one of a, found nothing"),
+    ({"pattern": "[0-9]+"}, None, "expected text that matches [0-9]+, found nothing"),
+    (
+        {"type": "boolean", "title": "Gift", "description": "wrapped, with a card"},
+        None,
+        "expected Gift, true or false (wrapped, with a card), found nothing",
+    ),
 ]
 
 
