@@ -137,12 +137,13 @@ def verify_(
 
 
 def _summary(report: verify.Report) -> None:
-    read = (
-        f"{report.topic}: {report.events:,} events of {report.executions:,} executions ({report.open} open)"
-    )
+    events, of = output.count(report.events, "event"), output.count(report.executions, "execution")
+    read = f"{report.topic}: {events} of {of} ({report.open} open)"
     again = f", {report.repeated} of them written twice" if report.repeated else ""
     faults = (
-        f"{len(report.findings)} faults" if report.findings else "nothing edited, dropped, moved or inserted"
+        output.count(len(report.findings), "fault")
+        if report.findings
+        else "nothing edited, dropped, moved or inserted"
     )
     output.note(f"{read}{again}; {faults}")
 

@@ -87,9 +87,14 @@ def instant(text: str | datetime | None) -> str | None:
     return f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 row`, `18,460 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def amount(rows: int, bytes_: int) -> str:
     """`18,460 rows, 1.7 MB`."""
-    return f"{rows:,} rows, {size(bytes_)}"
+    return f"{count(rows, 'row')}, {size(bytes_)}"
 
 
 def size(bytes_: int) -> str:
@@ -97,7 +102,7 @@ def size(bytes_: int) -> str:
     value = float(bytes_)
     for unit in ("bytes", "kB", "MB", "GB"):
         if value < 1000:
-            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+            return count(bytes_, "byte") if unit == "bytes" else f"{value:,.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} TB"
 

@@ -79,8 +79,8 @@ def revisions(context: typer.Context, id: Id, as_json: AsJson = False) -> None:
     if as_json:
         output.json_document(found)
     else:
-        rows = ((*_row(item)[1:], "deleted" if item["deleted"] else None) for item in found)
-        output.table(("REVISION", "BY", "CHANGED", ""), rows)
+        rows = ((*_row(item)[1:], "deleted" if item["deleted"] else "stored") for item in found)
+        output.table(("REVISION", "BY", "CHANGED", "STATE"), rows)
 
 
 @app.command()
@@ -102,11 +102,11 @@ def check(file: File, as_json: AsJson = False) -> None:
             output.json_document([{"pointer": e.pointer, "message": e.message} for e in refused.errors])
             raise typer.Exit(1) from None
         lines = [f"  {error.pointer}: {error.message}" for error in refused.errors]
-        raise Failed("\n".join([f"{file}: {len(lines)} faults", *lines])) from None
+        raise Failed("\n".join([f"{file}: {output.count(len(lines), 'fault')}", *lines])) from None
     if as_json:
         output.json_document([])
         return
-    typer.echo(f"{file}: {len(found.steps)} steps, first {found.steps[0].name}")
+    typer.echo(f"{file}: {output.count(len(found.steps), 'step')}, first {found.steps[0].name}")
     fields = (f"{field.name} ({field.type})" for field in found.form)
     output.fields(
         (("values", ", ".join(fields) or "none"), ("datasets", ", ".join(sorted(found.datasets)) or None))

@@ -57,14 +57,14 @@ def request(item: Item) -> None:
             (s["step_name"], s["step_type"], s["status"], s["attempt"], s["message"] or s["reason"])
             for s in item["steps"]
         ]
-        output.table(("STEP", "TYPE", "STATUS", "ATTEMPT", ""), rows)
+        output.table(("STEP", "TYPE", "STATUS", "ATTEMPT", "DETAIL"), rows)
     if item["approvals"]:
         typer.echo("")
         said = [
             (w["step"], w["decision"], w["by"], output.instant(w["at"]), w["remark"])
             for w in item["approvals"]
         ]
-        output.table(("APPROVAL", "DECISION", "BY", "AT", ""), said)
+        output.table(("APPROVAL", "DECISION", "BY", "AT", "REMARK"), said)
 
 
 def _pipeline(item: Item) -> str:

@@ -66,14 +66,15 @@ def detail(event: Event) -> str:  # noqa: PLR0911 one return an event
         case "execution.rejected":
             return "; ".join(f"{error['pointer']}: {error['message']}" for error in event["errors"])
         case "execution.completed":
-            return f"{event['files']} files, {output.amount(event['rows'], event['bytes'])}"
+            return f"{output.count(event['files'], 'file')}, {output.amount(event['rows'], event['bytes'])}"
         case "execution.rerun":
             return f"as {event['rerun_id']} by {event['requested_by']}"
         case "step.running":
             return f"{event['step']}: attempt {event['attempt']} on {event['worker']}"
         case "step.progressed":
+            files = output.count(event["files"], "file")
             amount = output.amount(event["rows"], event["bytes"])
-            return f"{event['step']}: {event['detail'] or ''} ({event['files']} files, {amount} so far)"
+            return f"{event['step']}: {event['detail'] or ''} ({files}, {amount} so far)"
         case "file.published":
             file = event["file"]
             return f"{file['name']}: {output.amount(file['rows'], file['bytes'])}"

@@ -108,7 +108,7 @@ def test_tail(stack: Stack, publisher: Publisher, millstream: Millstream) -> Non
     one = millstream(*tail, "--execution", TWELVE[4], "--type", "on-start", "--json").json
     assert [event["type"] for event in one] == ["execution.started", "step.running"]
     assert "no event fits" in millstream(*tail, "--tenant", "nobody").err
-    assert "a.csv: 1 rows" in millstream(*tail, "--type", "file.published", "-n", "1").out
+    assert "a.csv: 1 row, 1 byte" in millstream(*tail, "--type", "file.published", "-n", "1").out
 
 
 def test_tail_shows_nothing_sealed(stack: Stack, publisher: Publisher, millstream: Millstream) -> None:

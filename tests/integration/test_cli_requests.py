@@ -116,8 +116,11 @@ def test_a_definition_is_checked_without_an_api(millstream: Millstream, tmp_path
     (tmp_path / "bad.yaml").write_text(DEFINITION.replace("NOOP", "FLY").replace("string", "rope"))
     ran = millstream("pipeline", "check", "bad.yaml")
     assert ran.code == 1 and "form[0].type" in ran.err and "steps[1].step_type" in ran.err
+    assert ran.err.startswith("bad.yaml: 2 faults\n")
     ran = millstream("pipeline", "check", "bad.yaml", "--json")
     assert (ran.code, [fault["pointer"] for fault in ran.json]) == (1, ["steps[1].step_type", "form[0].type"])
+    (tmp_path / "one.yaml").write_text("steps: [{step_name: a, step_type: FLY}]")
+    assert millstream("pipeline", "check", "one.yaml").err.startswith("one.yaml: 1 fault\n")
     assert millstream("pipeline", "check", "none.yaml").code == 2
 
 
@@ -133,7 +136,9 @@ def test_pipelines_are_put_shown_listed_deleted(millstream: Millstream, tmp_path
     assert [item["id"] for item in millstream("pipeline", "list", "--jsonl").json_lines] == ["calls"]
     assert "calls" in millstream("pipeline", "list").out
     assert millstream("pipeline", "delete", "calls").out == "calls deleted\n"
-    assert "deleted" in millstream("pipeline", "revisions", "calls").out
+    heading, *rows = [line.split() for line in millstream("pipeline", "revisions", "calls").out.splitlines()]
+    assert heading == ["REVISION", "BY", "CHANGED", "STATE"]
+    assert [(row[0], row[-1]) for row in rows] == [("2", "deleted"), ("1", "stored")]
     assert [r["deleted"] for r in millstream("pipeline", "revisions", "calls", "--json").json] == [
         True,
         False,
