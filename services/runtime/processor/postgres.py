@@ -9,6 +9,7 @@ import psycopg2
 
 from services.runtime import crash, database
 from services.runtime.processor.outbox import unpack
+from services.runtime.processor.squeeze import restored, squeezed
 from services.runtime.processor.tables import FENCED_STATE
 from services.runtime.processor.types import (
     Backpressure,
@@ -163,7 +164,7 @@ class PostgresStore:
         with self._autocommit() as cursor:
             cursor.execute(sql.format(s=self._schema), arguments)
             return [
-                StateRow(key, part, bytes(body), due, waits)
+                StateRow(key, part, restored(bytes(body)), due, waits)
                 for key, part, body, due, waits in cursor.fetchall()
             ]
 
@@ -273,7 +274,7 @@ def _arguments(parts: Sequence[PartCommit], states: Sequence[StateRow]) -> dict[
         "next_offset": _array(str(offset) for _, _, _, offset in offsets),
         "key": _texts(row.key for row in kept),
         "key_part": _array(str(row.part) for row in kept),
-        "body": _bytes(row.body or b"" for row in kept),
+        "body": _bytes(squeezed(row.body or b"") for row in kept),
         "due_at": _array("NULL" if row.due_at is None else f'"{row.due_at.isoformat()}"' for row in kept),
         "waits_for": _texts(row.waits_for for row in kept),
         "gone": _texts(row.key for row in states if row.body is None),
