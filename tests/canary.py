@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from confluent_kafka.admin import AdminClient
 
 from services.cli.dev import postgres
+from services.runtime import kafka
+from services.runtime.settings import Kafka
 from tests.faults.harness.topic import Reader
 
 Place = tuple[str, bytes]
@@ -41,7 +42,8 @@ def _forms(secret: bytes) -> tuple[bytes, ...]:
 
 
 def _topics(bootstrap: str) -> Iterator[Place]:
-    names = list(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=30).topics)
+    with kafka.Admin(Kafka(bootstrap_servers=bootstrap), "tests-canary") as admin:
+        names = list(admin.list_topics(timeout=30).topics)
     assert any(name.endswith(".dlq") for name in names)
     with ThreadPoolExecutor(8) as threads:  # reading to an end is waiting, mostly
         for places in threads.map(lambda name: list(_topic(bootstrap, name)), names):

@@ -85,15 +85,16 @@ class Stack:
             NewTopic(names[base], number, 1, config=declared.get(base, {}))
             for base, number in partitions.items()
         ]
-        admin = kafka.admin(self.kafka, "tests")
-        for future in admin.create_topics(wanted, operation_timeout=TOPIC_TIMEOUT_S).values():
-            future.result(TOPIC_TIMEOUT_S)
-        declared_topics.await_visible(admin, list(names.values()))
+        with kafka.Admin(self.kafka, "tests") as admin:
+            for future in admin.create_topics(wanted, operation_timeout=TOPIC_TIMEOUT_S).values():
+                future.result(TOPIC_TIMEOUT_S)
+            declared_topics.await_visible(admin, list(names.values()))
         return names
 
     def apply_topics(self) -> None:
         """Create every declared topic under its own name (once per broker; the shared one has them)."""
-        _, different = declared_topics.apply_to(kafka.admin(self.kafka, "tests"))
+        with kafka.Admin(self.kafka, "tests") as admin:
+            _, different = declared_topics.apply_to(admin)
         assert not different, different
 
 

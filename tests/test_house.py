@@ -173,6 +173,38 @@ def test_tests_of_real_parts_are_marked() -> None:
     )
 
 
+# ---------------------------------------------------------------- what must be closed
+
+
+def closed(module: ast.Module) -> Iterator[ast.expr]:
+    """What is the subject of a `with`, or the value of an attribute that a method of its class closes."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.With):
+            yield from (item.context_expr for item in node.items)
+        elif isinstance(node, ast.ClassDef):
+            parts = list(ast.walk(node))
+            called = {ast.unparse(part.func) for part in parts if isinstance(part, ast.Call)}
+            for part in parts:
+                if isinstance(part, ast.Assign) and f"{ast.unparse(part.targets[0])}.close" in called:
+                    yield part.value
+
+
+def test_every_admin_client_is_closed() -> None:
+    made = re.compile(r"(\w+\.)?Admin(Client)?")
+    left = [
+        f"{name}:{node.lineno}"
+        for name in python_files("services", "tests", "examples")
+        if "Admin" in text(name)
+        for node in set(ast.walk(tree(name))) - set(closed(tree(name)))
+        if isinstance(node, ast.Call) and made.fullmatch(ast.unparse(node.func))
+    ]
+    assert_none(
+        left,
+        "an admin client is the subject of a `with`, or its owner closes it: one that is merely dropped may"
+        " be freed on its own thread, which aborts the process (see Admin in services/runtime/kafka.py)",
+    )
+
+
 # ---------------------------------------------------------------- dependencies
 
 

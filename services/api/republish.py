@@ -30,7 +30,7 @@ class Republisher:
     """One thread; several api processes may run it at once."""
 
     def __init__(self, kafka_settings: settings.Kafka, database_url: str) -> None:
-        self._admin = kafka.admin(kafka_settings, "millstream-api-republish")
+        self._kafka = kafka_settings
         self._url = database_url
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="republish", daemon=True)
@@ -45,12 +45,13 @@ class Republisher:
 
     def _run(self) -> None:
         wait_s = 0.0
-        while not self._stop.wait(wait_s):
-            wait_s = CHECK_S if self._check() else RETRY_S
+        with kafka.Admin(self._kafka, "millstream-api-republish") as admin:
+            while not self._stop.wait(wait_s):
+                wait_s = CHECK_S if self._check(admin) else RETRY_S
 
-    def _check(self) -> bool:
+    def _check(self, admin: kafka.Admin) -> bool:
         try:
-            facts = kafka.topic_facts(self._admin, TOPICS)
+            facts = kafka.topic_facts(admin, TOPICS)
             compare(self._url, {name: fact.uuid for name, fact in facts.items()})
         except KafkaException:
             return False

@@ -237,8 +237,8 @@ def check_topics(patient: Patient) -> list[Finding]:
         ]
     apply = f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS={bootstrap} millstream topics apply"
     try:
-        admin = kafka.admin(Kafka(bootstrap_servers=bootstrap), "millstream-doctor")
-        return [Finding(line, apply) for line in topics.differences(admin, topics.declared())]
+        with kafka.Admin(Kafka(bootstrap_servers=bootstrap), "millstream-doctor") as admin:
+            return [Finding(line, apply) for line in topics.differences(admin, topics.declared())]
     except KafkaException as error:
         return [Finding(f"topics: expected the broker to describe them, found {error}", apply)]
 

@@ -15,7 +15,7 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from services.cli.failure import Failed
 from services.runtime import entropy, kafka
@@ -57,13 +57,14 @@ class Log:
 
     def __init__(self, settings: Kafka) -> None:
         self._settings = settings
-        self._admin: AdminClient = kafka.admin(settings, "millstream-cli")
+        self._admin = kafka.Admin(settings, "millstream-cli")
         config = kafka.consumer_config(settings, "millstream-cli", f"millstream-cli-{entropy.fresh_id()}")
         self._consumer = Consumer(config | {"enable.partition.eof": True, "fetch.wait.max.ms": 500})
 
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()
+        self._admin.close()
 
     def partitions(self, topic: str) -> int:
         """How many. Raises Failed: there is no such topic."""

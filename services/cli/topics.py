@@ -111,7 +111,8 @@ def _broker(context: typer.Context) -> Iterator[AdminClient]:
     """An admin client; a broker that does not answer is one line and exit code 1."""
     settings = targets.chosen(context).broker()
     try:
-        yield kafka.admin(settings, "millstream-topics")
+        with kafka.Admin(settings, "millstream-topics") as admin:
+            yield admin
     except (KafkaException, TimeoutError) as error:
         found = str(error) or "no answer"
         raise Failed(

@@ -112,10 +112,21 @@ _MEMBERSHIP: Mapping[str, Config] = {
 }
 
 
-def admin(settings: Kafka, client_id: str) -> AdminClient:
-    """An admin client; connects lazily, so a broker that is away shows at the first call."""
-    config: Config = {"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id}
-    return AdminClient(config | {"logger": LOGGER})  # type: ignore[arg-type]  # the stubs forget `logger`
+class Admin(AdminClient):
+    """An admin client; connects lazily, so a broker that is away shows at the first call.
+
+    Whoever makes one closes it, by `with` or `close`, on the thread that used it. Its answers are set by a
+    thread of its own: were that the last to hold an answer, and a failed one holds the frames it was raised
+    through, the client in those would be freed on its own thread, where librdkafka aborts the process.
+    """
+
+    def __init__(self, settings: Kafka, client_id: str) -> None:
+        config: Config = {"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id}
+        super().__init__(config | {"logger": LOGGER})  # type: ignore[arg-type]  # the stubs forget `logger`
+
+    def close(self) -> None:
+        """Give up what is under way and end its threads; a call after this raises RuntimeError."""
+        self.__exit__(None, None, None)
 
 
 def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, TopicFacts]:

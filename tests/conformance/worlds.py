@@ -96,7 +96,7 @@ class RealWorld:
         self.stack = stack
         self.kafka = stack.kafka.model_copy(update={"group_protocol": group_protocol})
         self.handler = Counting((f"in.a.{tag}", f"in.b.{tag}"), f"out.{tag}", tag)
-        self._admin = kafka.admin(stack.kafka, f"world-{tag}")
+        self._admin = kafka.Admin(stack.kafka, f"world-{tag}")
         self._create(*self.handler.inputs, self.handler.output, *(f"{t}.dlq" for t in self.handler.inputs))
         self.publisher = kafka.Publisher(stack.kafka, f"world-{tag}")
         self.database_url = stack.fresh_database()
@@ -156,6 +156,7 @@ class RealWorld:
 
     def close(self) -> None:
         self.publisher.close(5.0)
+        self._admin.close()
 
     def _create(self, *names: str) -> None:
         # A dead letter is larger than its record by its reasons.

@@ -168,10 +168,10 @@ def test_publishes_again_when_the_log_of_a_topic_was_lost(stack: OwnStack, api: 
     id = api.submit().json()["execution_id"]
     until(lambda: requested(stack).count(id) == 1, 30, "the request on its topic")
     assert api.signal(signal.SIGTERM) == 0
-    admin = kafka.admin(stack.kafka, "tests")
-    admin.delete_topics(["job.requested"], operation_timeout=30)["job.requested"].result(30)
-    until(lambda: not kafka.topic_facts(admin, ["job.requested"]), 30, "the topic to be gone")
-    topics.apply_to(admin)
+    with kafka.Admin(stack.kafka, "tests") as admin:
+        admin.delete_topics(["job.requested"], operation_timeout=30)["job.requested"].result(30)
+        until(lambda: not kafka.topic_facts(admin, ["job.requested"]), 30, "the topic to be gone")
+        topics.apply_to(admin)
     api.start()
     until(lambda: id in requested(stack), 30, "the request on the new topic")
 

@@ -126,9 +126,8 @@ def test_killed_servers_start_again(dev: local.Local) -> None:
 
 def test_doctor_names_a_topic_that_differs_and_a_process_that_hangs(dev: local.Local) -> None:
     _await_healthy(dev)
-    admin = kafka.admin(Kafka(bootstrap_servers=dev.state["kafka_bootstrap"]), "tests")
-    for future in admin.delete_topics(["job.requested.dlq"], operation_timeout=30).values():
-        future.result(30)
+    with kafka.Admin(Kafka(bootstrap_servers=dev.state["kafka_bootstrap"]), "tests") as admin:
+        admin.delete_topics(["job.requested.dlq"], operation_timeout=30)["job.requested.dlq"].result(30)
     worker = psutil.Process(dev.state["pids"]["worker"])
     worker.suspend()
     try:

@@ -18,7 +18,8 @@ def test_every_database_is_fresh(stack: Stack) -> None:
 
 def test_fresh_topics_have_the_declared_settings_and_take_records(stack: Stack) -> None:
     names = stack.fresh_topics({"definition.state": 12, "my.own": 1})
-    facts = kafka.topic_facts(kafka.admin(stack.kafka, "tests"), names.values())
+    with kafka.Admin(stack.kafka, "tests") as admin:
+        facts = kafka.topic_facts(admin, names.values())
     assert {name: facts[names[name]].partition_count for name in names} == {
         "definition.state": 12,
         "my.own": 1,
@@ -38,4 +39,5 @@ def test_asking_for_a_missing_topic_does_not_create_it(stack: Stack) -> None:
         publisher.warm_up(["no.such"])
     finally:
         publisher.close(10)
-    assert "no.such" not in kafka.topic_facts(kafka.admin(stack.kafka, "tests"), ["no.such"])
+    with kafka.Admin(stack.kafka, "tests") as admin:
+        assert "no.such" not in kafka.topic_facts(admin, ["no.such"])

@@ -20,7 +20,6 @@ pytestmark = pytest.mark.kafka
 
 
 def test_every_kind_of_difference_is_named(stack: Stack) -> None:
-    admin = kafka.admin(stack.kafka, "tests")
     declared = {topic.name: topic for topic in topics.declared()}
     names = stack.fresh_topics({"job.requested": 6, "execution.events": 12, "definition.state": 12})
     ours = [_renamed(declared[base], name) for base, name in names.items()] + [
@@ -29,12 +28,13 @@ def test_every_kind_of_difference_is_named(stack: Stack) -> None:
     _alter(stack, names["execution.events"], "cleanup.policy", "compact")
     _alter(stack, names["definition.state"], "delete.retention.ms", "5")
 
-    def four() -> list[str] | None:
+    def four(admin: kafka.Admin) -> list[str] | None:
         # the broker serves an altered setting a moment after it confirmed it
         found = topics.differences(admin, ours)
         return found if len(found) == 4 else None
 
-    lines = waiting.until(four, 10, "four differences")
+    with kafka.Admin(stack.kafka, "tests") as admin:
+        lines = waiting.until(lambda: four(admin), 10, "four differences")
     said = {line.partition(":")[0]: line for line in lines}
     assert "expected 12 partitions, found 6" in said[names["job.requested"]]
     assert "expected cleanup.policy=delete, found cleanup.policy=compact" in said[names["execution.events"]]
@@ -78,6 +78,5 @@ def _renamed(topic: Topic, name: str) -> Topic:
 def _alter(stack: Stack, topic: str, setting: str, value: str) -> None:
     entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = kafka.admin(stack.kafka, "tests")
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(30)
+    with kafka.Admin(stack.kafka, "tests") as admin:
+        admin.incremental_alter_configs([resource])[resource].result(30)

@@ -135,9 +135,9 @@ class Broker:
 
 def answers(bootstrap: str) -> bool:
     """Whether a broker serves metadata: an open port alone says nothing."""
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    try:
-        described = admin.describe_cluster(request_timeout=PROBE_TIMEOUT_S).result()
-    except KafkaException:
-        return False
-    return bool(described.nodes)
+    with AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}) as admin:  # see kafka.Admin
+        try:
+            described = admin.describe_cluster(request_timeout=PROBE_TIMEOUT_S).result()
+        except KafkaException:
+            return False
+        return bool(described.nodes)

@@ -82,7 +82,8 @@ def apply_topics(settings: Kafka) -> str:
         f"Kafka at {settings.bootstrap_servers}",
     )
     try:
-        created, different = topics.apply_to(kafka.admin(settings, "millstream-dev"))
+        with kafka.Admin(settings, "millstream-dev") as admin:
+            created, different = topics.apply_to(admin)
     except KafkaException as error:
         raise DevError(f"topics: expected the broker to create and describe them, found {error}") from None
     if different:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from services.contracts.codec import Codec
 from services.contracts.errors import Undecodable
 from services.executor.work.partition import Partition, Place, Waiting
 from services.runtime import telemetry
-from services.runtime.kafka import admin, consumer_config
+from services.runtime.kafka import Admin, consumer_config
 from services.runtime.processor.batch import dead_letter
 from services.runtime.processor.kafka import consumed
 from services.runtime.processor.types import Poison
@@ -51,7 +51,7 @@ class Queue:
             "auto.offset.reset": "earliest",  # a queue is read from its beginning; takes are fenced
             "statistics.interval.ms": STATISTICS_MS,
         }
-        self._admin: AdminClient = admin(kafka, f"{worker}-ends")
+        self._admin = Admin(kafka, f"{worker}-ends")
         self._consumer = Consumer({**config, "stats_cb": self._on_statistics, "error_cb": self._on_error})
 
     def join(self) -> None:
@@ -135,6 +135,7 @@ class Queue:
         self.commit()
         self.joined = False
         self._consumer.close()
+        self._admin.close()
 
     def _note_settled(self) -> None:
         while self._settled:

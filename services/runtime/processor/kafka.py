@@ -13,7 +13,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from services.contracts.envelope import Outgoing
 from services.runtime import kafka, telemetry
@@ -47,7 +47,7 @@ class KafkaLog:
         # Failures alone are told: an acknowledgement is a call per record that changes nothing.
         bursts: kafka.Config = {"delivery.report.only.error": True, "linger.ms": LINGER_MS}
         self._producer = Producer(kafka.producer_config(settings, client_id) | bursts)
-        self._admin: AdminClient = kafka.admin(settings, f"{client_id}-admin")
+        self._admin = kafka.Admin(settings, f"{client_id}-admin")
         self._assigned: frozenset[Spot] = frozenset()
         self._generation = 0
         self._reading: frozenset[Spot] = frozenset()
@@ -188,6 +188,7 @@ class KafkaLog:
         """Leave the group at once, so that the next owner need not wait for the session."""
         self._producer.purge()
         self._consumer.close()
+        self._admin.close()
 
     def _resume(self) -> None:
         """A pause outlives the assignment that it was made in; it must end with it."""
