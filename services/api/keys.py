@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -43,13 +43,17 @@ _RANK = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. `owner` is the person behind a key of a service or bot; `groups` are those that approve."""
+    """Who asks. `owner` is the person behind a key of a service or bot; `groups` are those that approve.
+
+    `key_id` is the prefix of the key that was sent; the same caller may have several.
+    """
 
     tenant: str
     principal: str
     role: Role
     owner: str | None = None
     groups: tuple[str, ...] = ()
+    key_id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ class Keyring:
         row = await self._pool.read(lambda cursor: _select(cursor, prefix))
         if row is None:
             return None
-        known = _Known(bytes(row[0]), row[1], _caller(*row[2:]), now)
+        known = _Known(bytes(row[0]), row[1], _caller(prefix, *row[2:]), now)
         if len(self._known) >= CACHED_MAX:
             self._known.clear()
         self._known[prefix] = known
@@ -162,8 +166,10 @@ def _select(cursor: Any, prefix: str) -> tuple[Any, ...] | None:
     return row
 
 
-def _caller(tenant: str, principal: str, role: str, owner: str | None, groups: list[str]) -> Caller:
-    return Caller(tenant, principal, Role(role), owner, tuple(groups))
+def _caller(
+    key_id: str, tenant: str, principal: str, role: str, owner: str | None, groups: list[str]
+) -> Caller:
+    return Caller(tenant, principal, Role(role), owner, tuple(groups), key_id)
 
 
 def _hash(text: str) -> bytes:

@@ -1,6 +1,7 @@
 """The published description of bodies and answers (OpenAPI 3.1), where FastAPI cannot read it from types:
 bodies are read raw, and answers are made from rows."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi import FastAPI
 
 from services.api import openapi_exhaust, openapi_pipelines, openapi_problems
 from services.api.core.submission import FIELDS, OnDuplicate
+from services.api.keys import Role
 from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from services.contracts.callbacks import METHODS
 from services.contracts.status import Status, StepStatus
@@ -189,6 +191,17 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "ExecutionPage": _page("ExecutionSummary"),
     "ExecutionSummary": _object(_SUMMARY),
+    "Me": _object(
+        {
+            "tenant": _TEXT,
+            "key_id": {"type": "string", "description": "the part of the key that is no secret"},
+            "principal": {"type": "string", "description": "the name of whoever the key was made for"},
+            "owner": {**_MAYBE_TEXT, "description": "the person behind the key of a service or bot"},
+            "role": {"enum": [role.value for role in Role]},
+            "groups": {**_list(_TEXT), "description": "in whose name the caller approves"},
+        },
+        ("tenant", "key_id", "principal", "owner", "role", "groups"),
+    ),
     "Problem": _object(
         {
             "type": {"enum": [TYPE_PREFIX + kind for kind in KINDS]},
@@ -335,6 +348,7 @@ def install(app: FastAPI) -> None:
             for path in document["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+                    _summarise(operation)
                     openapi_problems.spell_out(operation, PROBLEMS["default"]["content"])
             for unused in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(unused, None)
@@ -342,3 +356,12 @@ def install(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _summarise(operation: dict[str, Any]) -> None:
+    """The first sentence of a docstring is the summary, for which FastAPI takes the function's name."""
+    if told := operation.pop("description", ""):
+        operation["summary"], *rest = re.split(r"[.]\s+", told, maxsplit=1)
+        if rest:
+            operation["description"] = rest[0]
+    operation["summary"] = operation["summary"].removesuffix(".")

@@ -19,6 +19,7 @@ STATUSES: Mapping[str, tuple[int, ...]] = {
     "describe": (401, 503),
     "describeTopics": (401, 503),
     "describeTopicsAsYaml": (401, 503),
+    "whoAmI": (401, 503),
     "putDataset": (*_WRITE, 412),
     "getDataset": (*_READ, 400),
     "listDatasets": _LIST,

@@ -8,7 +8,20 @@ from services.api.commands import Command
 from services.api.core.links import Links
 from services.api.definitions import Revision
 from services.api.executions import Execution, File
+from services.api.keys import Caller
 from services.contracts.status import WORDS, Status
+
+
+def me(caller: Caller) -> dict[str, Any]:
+    """Who asks, as their key says."""
+    return {
+        "tenant": caller.tenant,
+        "key_id": caller.key_id,
+        "principal": caller.principal,
+        "owner": caller.owner,
+        "role": caller.role.value,
+        "groups": caller.groups,
+    }
 
 
 def execution_links(execution_id: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from services.cli import (
     pipeline,
     request,
     topics,
+    whoami,
 )
 from services.cli.dev import command as dev
 from services.cli.failure import Exit, Failed
@@ -36,6 +37,7 @@ app.command("doctor", rich_help_panel="Run on this machine")(doctor.doctor)
 app.add_typer(job.app, name="job", rich_help_panel="Use")
 app.add_typer(pipeline.app, name="pipeline", rich_help_panel="Use")
 app.add_typer(request.app, name="request", rich_help_panel="Use")
+app.command("whoami", rich_help_panel="Use")(whoami.whoami)
 app.add_typer(events.app, name="events", rich_help_panel="Look after")
 app.add_typer(dlq.app, name="dlq", rich_help_panel="Look after")
 app.command("asyncapi", rich_help_panel="Look after")(asyncapi.asyncapi)

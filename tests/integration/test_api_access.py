@@ -97,6 +97,22 @@ def test_roles(api: Api, role: str) -> None:
     assert {status for status in statuses.values() if status >= 300} <= {403}
 
 
+def test_a_key_tells_whose_it_is_and_never_itself(api: Api) -> None:
+    key = api.key("author", "me-tenant", "refunds-bot", owner="ada", groups=["finance"])
+    _, prefix, secret = key.split("_", 2)
+    with api.client(key) as client:
+        answer = client.get("/v1/me")
+    assert answer.json() == {
+        "tenant": "me-tenant",
+        "key_id": prefix,
+        "principal": "refunds-bot",
+        "owner": "ada",
+        "role": "author",
+        "groups": ["finance"],
+    }
+    assert secret not in answer.text
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_open_to_everybody(anonymous: httpx.Client, path: str) -> None:
     assert anonymous.get(path).status_code == 200

@@ -112,6 +112,22 @@ def test_a_wrong_key_is_4(api: Api, tmp_path: Path) -> None:
     assert Millstream(tmp_path, viewer)("job", "submit", "--type", "noop").code == 4
 
 
+def test_who_am_i(api: Api, tmp_path: Path) -> None:
+    key = api.key("author", "acme", "bot", owner="ada", groups=["finance", "audit"])
+    millstream = Millstream(tmp_path, {"MILLSTREAM_CLIENT__URL": api.url, "MILLSTREAM_CLIENT__KEY": key})
+    told = dict(line.split(maxsplit=1) for line in millstream("whoami").out.splitlines())
+    assert told == {
+        "tenant": "acme",
+        "principal": "bot",
+        "owner": "ada",
+        "role": "author",
+        "groups": "finance, audit",
+        "key": f"{key[:15]}_...",
+        "API": api.url,
+    }
+    assert millstream("whoami", "--json").json["principal"] == "bot"
+
+
 def test_an_api_that_is_away(tmp_path: Path) -> None:
     environ = {"MILLSTREAM_CLIENT__URL": "http://127.0.0.1:1", "MILLSTREAM_CLIENT__KEY": "k"}
     ran = Millstream(tmp_path, environ)("job", "list")

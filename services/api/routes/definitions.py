@@ -84,7 +84,7 @@ def _add_reads(router: APIRouter, kind: Kind) -> None:
     @router.get(
         "",
         operation_id=f"list{kind.title}s",
-        summary="The current revisions.",
+        summary=f"The {kind.plural}, each in its current revision.",
         responses={200: openapi.json_of("DefinitionPage", "in order of id")},
     )
     async def list_all(
@@ -95,7 +95,7 @@ def _add_reads(router: APIRouter, kind: Kind) -> None:
     @router.get(
         "/{id}/revisions",
         operation_id=f"list{kind.title}Revisions",
-        summary="All revisions, the newest first, deletions included.",
+        summary=f"All revisions of a {kind.name}, the newest first, deletions included.",
         responses={200: openapi.json_of("RevisionPage", "the newest first")},
     )
     async def list_revisions(

@@ -34,7 +34,7 @@ async def topics(_: Viewer) -> Response:
     responses={200: openapi.document("AsyncAPI 3.0", "application/yaml")},
 )
 async def topics_as_yaml(_: Viewer) -> Response:
-    """The same as YAML."""
+    """Topics, records and headers: the AsyncAPI 3 document as YAML."""
     return Response(_text(), media_type="application/yaml")
 
 

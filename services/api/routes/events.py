@@ -41,7 +41,7 @@ async def events(
         int, Query(ge=1, le=EVENTS_MAX, description="of a page; a stream has none")
     ] = EVENTS_MAX,
 ) -> Response:
-    """`{events, last}`: what happened, without gaps; ask again with `after=<last>` to follow.
+    """What happened to an execution, without gaps. Ask again with `after=<last>` to follow.
 
     With `Accept: text/event-stream` the answer goes on until the execution has ended: one message an event,
     `id:` its sequence, and a last one `event: end` with the status. Cut off, come back with `Last-Event-ID`.

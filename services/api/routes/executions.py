@@ -107,7 +107,7 @@ async def list_all(
 
 @router.get("/{id}", operation_id="getExecution", responses={200: openapi.json_of("Execution", "as of now")})
 async def get(id: Id, caller: Viewer, parts: AnyParts) -> Response:
-    """Status, steps, progress, files with links that expire, errors."""
+    """One execution: status, steps, progress, files with links that expire, errors."""
 
     def find(cursor: Any) -> tuple[Execution, list[File]] | None:
         row = _find(cursor, caller.tenant, id)

@@ -76,7 +76,7 @@ async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     responses={200: openapi.json_of("JobStatus", "as of now")},
 )
 async def read(tag: str, request_id: str, request: Request, caller: Viewer, parts: AnyParts) -> Response:
-    """One request, with links to its files once there are any."""
+    """One report request, with links to its files once there are any."""
 
     def find(cursor: Any) -> Any:
         is_named = core.TAG.fullmatch(tag) and EXECUTION_ID.fullmatch(request_id)
@@ -96,7 +96,7 @@ async def read(tag: str, request_id: str, request: Request, caller: Viewer, part
     responses={200: openapi.json_of("JobStatusList", "the newest 200, and the count of all")},
 )
 async def list_all(tag: str, request: Request, caller: Viewer, parts: AnyParts) -> Response:
-    """The requests under a tag, newest first. A tag that the tenant never used has none."""
+    """The report requests under a tag, newest first. A tag that the tenant never used has none."""
 
     def find(cursor: Any) -> Any:
         known = core.TAG.fullmatch(tag)
@@ -115,7 +115,7 @@ async def list_all(tag: str, request: Request, caller: Viewer, parts: AnyParts) 
     responses={200: openapi.json_of("JobStatusList", "the newest ones, and the count of all")},
 )
 async def search(request: Request, caller: Viewer, parts: AnyParts) -> Response:
-    """Requests of all the tenant's tags, by report, status, day and channel."""
+    """Report requests of all the tenant's tags, by report, status, day and channel."""
     body = await read_json(request, BODY_BYTES_MAX)
     request.state.msgid = core.msgid_of(body)
     wanted = core.read_search(body)

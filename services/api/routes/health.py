@@ -23,7 +23,7 @@ async def live() -> Response:
 
 @router.get("/readyz", operation_id="ready", responses={503: {"description": "the database is away"}})
 async def ready(parts: AnyParts) -> Response:
-    """200 while requests are taken. `degraded` names what is away although they are (Kafka)."""
+    """Whether requests are taken. `degraded` names what is away although they are (Kafka)."""
     body: dict[str, Any] = {"degraded": parts.degraded()}
     try:
         async with asyncio.timeout(READY_WITHIN_S):
@@ -35,5 +35,5 @@ async def ready(parts: AnyParts) -> Response:
 
 @router.get("/metrics", operation_id="metrics")
 async def metrics() -> Response:
-    """Prometheus text."""
+    """The metrics of this process as Prometheus text."""
     return Response(telemetry.metrics_text(), media_type=telemetry.METRICS_CONTENT_TYPE)

@@ -40,7 +40,7 @@ async def log(
     caller: Viewer,
     parts: AnyParts,
 ) -> Response:
-    """All attempts, one after the other; empty before the first line.
+    """The log of a step: all attempts, one after the other. Empty before the first line.
 
     With `Accept: text/event-stream` the answer goes on until the step has ended: messages of whole lines, and
     a last one `event: end`. Cut off, come back with `Last-Event-ID`.

@@ -59,7 +59,7 @@ async def cancel(id: Id, request: Request, caller: Author, parts: AnyParts) -> R
     responses=openapi.ANSWERED,
 )
 async def pause(id: Id, request: Request, caller: Author, parts: AnyParts) -> Response:
-    """Begin nothing new; what runs comes to its end."""
+    """Pause a request: nothing new begins, what runs comes to its end."""
     return await _simple(id, request, caller, parts, "pause")
 
 

@@ -93,7 +93,7 @@ async def list_all(
     f"{ROUTE}/{{id}}", operation_id="getRequest", responses={200: openapi.json_of("Request", "as of now")}
 )
 async def get(id: Id, caller: Viewer, parts: AnyParts) -> Response:
-    """Status and steps in S3's words, what it waits for, who decided what, values, files, errors."""
+    """One service request: status and steps in S3's words, what it waits for, decisions, values, files."""
 
     def find(cursor: Any) -> tuple[Execution, list[Word], list[File]] | None:
         row = executions.find(cursor, caller.tenant, id) if EXECUTION_ID.fullmatch(id) else None

@@ -61,6 +61,7 @@ OPERATIONS = {
     "startRequest",
     "submitExecution",
     "submitJobRequest",
+    "whoAmI",
 }
 DOCUMENT = app.create(cast(Parts, None)).openapi()
 
@@ -99,6 +100,14 @@ OPERATION = {
 }
 # What a range asks for is decided in numbers, which no reading of the source finds.
 BY_RANGE = {"getFile": {206, 416}}
+
+
+@pytest.mark.parametrize("id", sorted(OPERATIONS))
+def test_a_summary_is_a_sentence_of_its_own(id: str) -> None:
+    operation, name = OPERATION[id][2], getattr(ROUTES[id].endpoint, "__name__", "")
+    assert operation["summary"] != name.replace("_", " ").title(), "give the route a docstring"
+    assert re.fullmatch(r"[A-Z][^\n]{14,119}[^.\n]", operation["summary"])
+    assert operation["summary"] not in operation.get("description", "")
 
 
 @pytest.mark.parametrize("id", sorted(OPERATIONS))
