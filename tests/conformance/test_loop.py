@@ -1,84 +1,17 @@
 """The loop's conformance suite: what it promises, on every body of its ports."""
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from services.runtime.processor.loop import Limits, Processor
-from tests.conformance.counting import TERM, Count
-from tests.conformance.faulty import FaultyLog, FaultyStore, Killed
-from tests.conformance.worlds import PARTITIONS, MemoryWorld, RealWorld, World, answers, state_of
+from services.runtime.processor.loop import Limits
+from tests.conformance.counting import TERM
+from tests.conformance.faulty import Killed
+from tests.conformance.turning import KEYS, Member, answered, put_all, settled, turned
+from tests.conformance.worlds import PARTITIONS, MemoryWorld, World, answers, state_of
 from tests.waiting import until
 
-QUICK = Limits(idle_s=0.02, topic_check_s=0.5)
-KEYS = [f"k{number}" for number in range(40)]
 FULL = b"\xff" * 1_047_000  # as large as the topic takes, and no text
-NEVER = threading.Event()
-
-
-REAL = [pytest.mark.kafka, pytest.mark.postgres]
-LONG = [
-    *REAL,
-    pytest.mark.faults,
-]  # stories and fault runs use this protocol anyway, through `millstream dev`
-
-
-@pytest.fixture(params=["memory", pytest.param("classic", marks=REAL), pytest.param("consumer", marks=LONG)])
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    if request.param == "memory":
-        yield MemoryWorld()
-        return
-    real = RealWorld(request.getfixturevalue("stack"), request.param)
-    yield real
-    real.close()
-
-
-class Member:
-    """One process of the group, turned by the test."""
-
-    def __init__(self, world: World, limits: Limits = QUICK) -> None:
-        self.store, self.log = FaultyStore(world.store()), FaultyLog(world.log())
-        outputs = (world.handler.output,)
-        self.processor: Processor[Count] = Processor(world.handler, self.store, self.log, outputs, limits)
-        self.log.join(world.handler.inputs)
-
-    def turn(self) -> None:
-        self.processor.turn(NEVER)
-
-    def leave(self) -> None:
-        self.log.close()
-
-    @property
-    def indexes(self) -> set[int]:
-        return set(self.processor._owner.parts)
-
-
-def turned(
-    *members: Member, done: Callable[[], Any], what: str, timeout_s: float = 40, turns: bool = True
-) -> Any:
-    """Turn the members until something is so."""
-
-    def step() -> Any:
-        for member in members:
-            member.turn()
-        return done()
-
-    return until(step, timeout_s, what)
-
-
-def put_all(world: World, topic: str, text: str) -> None:
-    for key in KEYS:
-        world.put(topic, key, text.encode())
-
-
-def settled(world: World, expected: set[tuple[str, str]]) -> Callable[[], bool]:
-    return lambda: expected <= set(answers(world))
-
-
-def answered(text: str) -> set[tuple[str, str]]:
-    return {(key, text) for key in KEYS}
 
 
 def test_every_record_counts_once_and_is_answered_once(world: World) -> None:
@@ -114,7 +47,7 @@ def test_members_share_the_indexes_and_take_them_over_when_one_leaves(world: Wor
 
 def test_a_fenced_index_writes_nothing_and_the_others_go_on(world: World) -> None:
     member = Member(world)
-    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    turned(member, done=member.owns_all, what="all indexes")
     successor = world.store()
     successor.acquire([0])  # as a new owner would, while this one was frozen
     put_all(world, "in.a", "one")
@@ -132,7 +65,7 @@ def test_a_fenced_index_writes_nothing_and_the_others_go_on(world: World) -> Non
 @pytest.mark.parametrize("point", ["after_poll", "before_commit", "after_commit", "after_produce"], ids=str)
 def test_death_at_any_step_loses_nothing_and_counts_nothing_twice(world: World, point: str) -> None:
     member = Member(world)
-    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    turned(member, done=member.owns_all, what="all indexes")
     for place in (member.store, member.log):
         if f"die_{point}" in vars(place):
             setattr(place, f"die_{point}", True)
@@ -154,7 +87,7 @@ def test_death_at_any_step_loses_nothing_and_counts_nothing_twice(world: World, 
 
 def test_a_lost_commit_answer_is_settled_by_the_batch_number(world: World) -> None:
     member = Member(world)
-    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    turned(member, done=member.owns_all, what="all indexes")
     member.store.lose_answer = True
     put_all(world, "in.a", "one")
     turned(member, done=settled(world, answered("one")), what="all answers")
@@ -165,7 +98,7 @@ def test_a_lost_commit_answer_is_settled_by_the_batch_number(world: World) -> No
 
 def test_an_absent_database_pauses_the_loop_and_doubles_nothing(world: World) -> None:
     member = Member(world)
-    turned(member, done=lambda: len(member.indexes) == PARTITIONS, what="all indexes")
+    turned(member, done=member.owns_all, what="all indexes")
     member.store.away = True
     put_all(world, "in.a", "one")
     stop = threading.Event()
@@ -328,7 +261,7 @@ def test_a_timer_gets_a_fresh_term_after_an_outage_of_ours(world: World) -> None
     set_at = store.now()
     until(lambda: store.now() > set_at + 2 * TERM, 10, "the timer's instant to pass unwatched")
     heir = Member(world)
-    turned(heir, done=lambda: len(heir.indexes) == PARTITIONS, what="all indexes")
+    turned(heir, done=heir.owns_all, what="all indexes")
     adopted_at = store.now()
     turned(heir, done=settled(world, {("k1", "fired1")}), what="the timer to fire")
     assert store.now() >= adopted_at + TERM * 0.9

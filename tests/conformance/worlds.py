@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, Protocol
@@ -20,12 +20,14 @@ from services.runtime.processor.kafka import KafkaLog
 from services.runtime.processor.log import Log
 from services.runtime.processor.postgres import PostgresStore
 from services.runtime.processor.store import Store
-from services.runtime.processor.types import Input, Row
+from services.runtime.processor.types import Contended, Input, Row
 from tests.conformance.counting import Count, Counting
 from tests.stack import Stack, transaction
 from tests.waiting import until
 
 PARTITIONS = 4
+SEAT = "seat"
+"""A row of which there is only one: the writer refuses another as contended."""
 _number = count(1)
 
 
@@ -67,7 +69,7 @@ class MemoryWorld:
         self.tables = Tables(LocalClock())
 
     def store(self) -> MemoryStore:
-        return MemoryStore(self.tables)
+        return MemoryStore(self.tables, _refuse_taken)
 
     def log(self) -> MemoryLog:
         return MemoryLog(self.broker)
@@ -178,8 +180,21 @@ def writer(schema: str) -> Callable[[Any, Any], None]:
                 f"INSERT INTO {schema}.seen VALUES (%s, %s::jsonb #>> '{{}}')",
                 (row.values["key"], f'"{text}"'),
             )
+        if any(row.values["text"] == SEAT for row in rows):
+            cursor.execute(f"SELECT count(*) FROM {schema}.seen WHERE text = %s", (SEAT,))
+            _check_seats(cursor.fetchone()[0])
 
     return write
+
+
+def _refuse_taken(store: MemoryStore, rows: Sequence[Row]) -> None:
+    if any(row.values["text"] == SEAT for row in rows):
+        _check_seats(sum(row.values["text"] == SEAT for row in (*store.tables.rows, *rows)))
+
+
+def _check_seats(taken: int) -> None:
+    if taken > 1:
+        raise Contended(f"there is one seat, and {taken} want it")
 
 
 def _read_into(found: list[list[Input]], where: settings.Kafka, topic: str) -> bool:
