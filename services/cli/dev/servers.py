@@ -63,6 +63,7 @@ def broker(folder: Folder, ports: Mapping[str, int]) -> Broker:
     """Our own broker, not started. Raises DevError when Java, Maven or the jars are missing."""
     jars.java_version()
     if not jars.cache_folder().is_dir():
+        screen.note("Maven fetches the broker, once for this machine; on a slow line that takes minutes")
         with screen.part("jars", f"fetched by Maven into {jars.cache_folder()}"):
             jars.ensure()
     return Broker(folder.kafka, jars.ensure(), folder.log("kafka"), ports["kafka"], ports["controller"])
