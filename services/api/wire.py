@@ -23,6 +23,8 @@ from services.api.quick import METHOD, PATH, Headers, Quick, is_this
 
 _METHOD, _URL = METHOD.encode(), PATH.encode()
 _ANY_ID = "0" * 40
+HEAD_WITHIN_S = 10.0
+_TOO_SLOW = b"expected a request's whole headers within %g s" % HEAD_WITHIN_S
 Observe = Callable[[ASGIApp], ASGIApp]
 
 
@@ -49,18 +51,59 @@ class Wire(HttpToolsProtocol):
     quick: Quick
     observe: Observe
     _held: _Pending | None = None
+    _wants_head = False
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """uvicorn counts how long nothing comes after an answer; here before the first request as well."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a body of which a part is missing is the application's to wait for."""
+        if self.timeout_keep_alive_task is not None:  # any byte ends uvicorn's patience, and begins ours
+            self._wants_head = True
         super().data_received(data)
         held, self._held = self._held, None
         if held is not None and not self.transport.is_closing():
             super().on_headers_complete()
             if held.body:
                 super().on_body(held.body)
+        self._await_head()
+
+    def _await_head(self) -> None:
+        """Headers that came whole with their first byte, as nearly all do, need no timer."""
+        if self._wants_head and self._patience is None:
+            self._patience = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
+        elif not self._wants_head and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _head_is_late(self) -> None:
+        self._patience = None
+        if self.transport.is_closing():
+            return
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete:
+            self._await_head()  # the answer to the request before it goes first
+            return
+        head = (
+            b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n"
+            b"content-length: %d\r\n\r\n" % len(_TOO_SLOW)
+        )
+        self.transport.write(head + _TOO_SLOW)
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins, perhaps behind another one that is still being answered."""
+        self._wants_head = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Hold the request if it may be a plain submit, and the connection has nothing else to do."""
+        self._wants_head = False
         before: RequestResponseCycle | None = self.cycle
         if (
             self.url == _URL

@@ -2,14 +2,18 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from services.api import bodies, wire
+from services.api.routes import commands
 from tests.serving import Api, serving
 from tests.stack import Stack
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 NOOP = b'{"jobType":"noop","tag":"wire"}'
@@ -139,3 +143,80 @@ def test_nothing_is_taken_without_a_key_or_with_an_unknown_one(api: Api) -> None
         connection.sendall(start.split(b"Authorization")[0] + b"Content-Length: 31\r\n\r\n" + NOOP)
         ((status, _, _),) = answers(connection, 1)
     assert status == 401
+
+
+def dripped(connection: socket.socket, text: bytes) -> tuple[float, bytes]:
+    """Seconds until the server gave up on a byte now and then, and what it said."""
+    connection.setblocking(False)
+    started = time.monotonic()
+    left = iter(text)
+    said: list[bytes] = []
+
+    def given_up() -> bool:
+        try:
+            connection.send(bytes([next(left)]))
+            while piece := connection.recv(65_536):
+                said.append(piece)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            pass
+        return True
+
+    until(given_up, 30, "the server to give up")
+    return time.monotonic() - started, b"".join(said)
+
+
+ENDLESS = b"X-Slow: " + b"x" * 100_000
+
+
+def test_headers_that_do_not_end_in_time_end_the_connection(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_WITHIN_S", 1.0)
+    first = head(api, "Idempotency-Key: one") + NOOP
+    unread = head(api, body=b"x" * 100_000, method="GET /v1/executions")
+    cases = {
+        "from the start": (b"", b"GET /livez HTTP/1.1\r\n" + ENDLESS, 0),
+        "after a request": (first, b"GET /livez HTTP/1.1\r\n" + ENDLESS, 1),
+        "no request at all": (first, b"\r\n" * 50_000, 1),
+        "a body that nobody reads": (unread, b"x" * 90_000, 1),
+    }
+    for name, (before, slow, count) in cases.items():
+        with connected(api) as connection:
+            connection.sendall(before)
+            answers(connection, count)
+            took_s, said = dripped(connection, slow)
+        assert said.startswith(b"HTTP/1.1 408 "), (name, said)
+        assert 0.9 < took_s < 10, (name, took_s)
+
+
+def test_late_headers_behind_a_request_wait_for_its_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HEAD_WITHIN_S", 0.1)
+    monkeypatch.setattr(commands, "ANSWER_WITHIN_S", 0.5)  # no manager answers here
+    with connected(api) as connection:
+        connection.sendall(head(api) + NOOP)
+        execution_id = json.loads(answers(connection, 1)[0][2])["execution_id"]
+        cancel = head(api, method=f"POST /v1/executions/{execution_id}/cancel", body=b"")
+        connection.sendall(cancel + b"GET /livez")
+        (first, second) = answers(connection, 2)
+    assert (first[0], second[0]) == (202, 408)
+
+
+def test_headers_in_pieces_are_in_time_and_the_body_is_waited_for_elsewhere(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_WITHIN_S", 1.0)
+    monkeypatch.setattr(bodies, "WITHIN_S", 2.0)
+    start = head(api)
+    with connected(api) as connection:
+        for piece in (start[:10], start[10:], NOOP, start[:10], start[10:]):
+            connection.sendall(piece)
+        found = answers(connection, 2)  # the second body never comes
+    assert [status for status, _, _ in found] == [202, 408]
+    assert found[1][1]["content-type"] == "application/problem+json"
+
+
+def test_a_connection_on_which_nothing_comes_is_closed(api: Api) -> None:
+    with connected(api) as connection:
+        assert connection.recv(1) == b""
