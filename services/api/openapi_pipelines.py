@@ -87,7 +87,8 @@ WAITING = {
         }
     ),
     "type": ["object", "null"],
-    "description": "what it waits for: approval, paused, pause_before, wait_before or wait_after",
+    "description": "what it waits for: approval, paused, pause_before, wait_before or wait_after; before it"
+    " begins: start (the command) or run_at. No event tells that it waits for a limit, room or a worker",
 }
 APPROVAL_WORD = _object(
     {

@@ -58,7 +58,7 @@ def request(
     return {
         **summary(row),
         "values": masked(row.form),
-        "waiting": row.waiting,
+        "waiting": whole["waiting"],
         "content_hash": asked and asked["content_hash"],
         "steps": [_step(step, words) for step in row.steps],
         "approvals": row.approvals,

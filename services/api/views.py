@@ -6,6 +6,7 @@ from typing import Any
 
 from services.api.commands import Command
 from services.api.core.links import Links
+from services.api.core.projection import RUN_AT
 from services.api.definitions import Revision
 from services.api.executions import Execution, File
 from services.api.keys import Caller
@@ -79,7 +80,7 @@ def execution(
         **summary(row),
         "dataset": None if is_pipeline else held,
         "pipeline": held if is_pipeline else None,
-        "waiting": row.waiting,
+        "waiting": _waiting(row.waiting, now),
         "approvals": row.approvals,
         "hooks": row.hooks,
         "steps": row.steps,
@@ -91,6 +92,13 @@ def execution(
         "reruns": row.reruns,
         "incomplete": row.incomplete,
     }
+
+
+def _waiting(waiting: Any, now: datetime) -> Any:
+    """What it waits for: no event tells that the instant at which it was to begin has come."""
+    if waiting and waiting["reason"] == RUN_AT and datetime.fromisoformat(waiting["until"]) <= now:
+        return None
+    return waiting
 
 
 def _progress(row: Execution) -> dict[str, Any]:

@@ -20,7 +20,11 @@ Step = Annotated[
     str | None, typer.Option(help="The step that waits for an approval; default: the one that does.")
 ]
 Values = Annotated[
-    list[str] | None, typer.Option("--value", help="NAME=VALUE; VALUE is JSON or else text. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--value",
+        help="NAME=VALUE; VALUE is JSON or else text: n=1 is a number, n='\"1\"' a text. Repeatable.",
+    ),
 ]
 
 
@@ -143,7 +147,10 @@ def amend(
     file: Annotated[Path | None, typer.Option("--file", "-f", help="The values as JSON or YAML.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give it other values, all of them, before a step has used any; approvals given so far are void."""
+    """Give it other values, all of them, before it begins or while it waits for its first approval.
+
+    What was agreed to is void; results of steps that have completed stay as they are.
+    """
     body = {"values": reading.body(file) | _values(value or [])}
     REQUESTS.command(rest.connect(context), id, "amend", body, "amended", as_json)
 
@@ -179,7 +186,7 @@ def approve(
         list[str] | None, typer.Option("--form", help="A value of the step's form, NAME=VALUE. Repeatable.")
     ] = None,
     content_hash: Annotated[
-        str | None, typer.Option(help="Only if this is still what would be approved.")
+        str | None, typer.Option(help="Only if this is still its content, as `request get` shows it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

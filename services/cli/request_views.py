@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from services.cli import output
+from services.cli import output, views
 
 Item = Mapping[str, Any]
 
@@ -39,7 +39,8 @@ def request(item: Item) -> None:
         (
             ("request", item["id"]),
             ("status", item["status"]),
-            ("waits for", _waiting(item["waiting"])),
+            ("waits for", views.waiting(item["waiting"])),
+            ("content", item["content_hash"]),
             ("pipeline", _pipeline(item)),
             ("name", item["name"]),
             ("tag", item["tag"] or None),
@@ -65,20 +66,10 @@ def request(item: Item) -> None:
             for w in item["approvals"]
         ]
         output.table(("APPROVAL", "DECISION", "BY", "AT", "REMARK"), said)
+    if item["files"]:
+        typer.echo("")
+        views.files(item)
 
 
 def _pipeline(item: Item) -> str:
     return f"{item['pipeline']['id']} ({item['pipeline']['revision']})"
-
-
-def _waiting(waiting: Item | None) -> str | None:
-    if waiting is None:
-        return None
-    asked = waiting["approval"]
-    step, until = waiting["step"] or (asked or {}).get("step"), waiting["until"]
-    parts = [
-        waiting["reason"] or "approval",
-        f"of {step}" if step else "",
-        f"until {output.instant(until)}" if until else "",
-    ]
-    return " ".join(filter(None, parts))

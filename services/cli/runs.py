@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import commanding, output, watching
+from services.cli import commanding, output, views, watching
 from services.cli.failure import Exit
 from services.cli.rest import Api
 
@@ -75,6 +75,8 @@ class Runs:
             watching.silently(events)
             output.json_document(api.get(self.at(id)))
         else:
+            if waits := views.waiting(api.get(self.at(id))["waiting"]):
+                output.note(f"waits for {waits}")
             watching.watch(events)
         if exit_status:
             self._fail_unless_completed(api.get(self.at(id)))

@@ -21,7 +21,7 @@ def executions(items: Sequence[Mapping[str, Any]]) -> None:
 
 def execution(item: Mapping[str, Any]) -> None:
     """One, with steps and files."""
-    dataset, pipeline, waiting = item["dataset"], item["pipeline"], item["waiting"] or {}
+    dataset, pipeline = item["dataset"], item["pipeline"]
     failure = item["failure"] or {}
     output.fields(
         (
@@ -30,7 +30,7 @@ def execution(item: Mapping[str, Any]) -> None:
             ("job type", item["job_type"]),
             ("dataset", dataset and f"{dataset['id']} (revision {dataset['revision']})"),
             ("pipeline", pipeline and f"{pipeline['id']} (revision {pipeline['revision']})"),
-            ("waits for", waiting.get("reason")),
+            ("waits for", waiting(item["waiting"])),
             ("name", item["name"]),
             ("tag", item["tag"] or None),
             ("submitted", f"{output.instant(item['submitted_at'])} by {item['created_by'] or 'unknown'}"),
@@ -45,7 +45,27 @@ def execution(item: Mapping[str, Any]) -> None:
         _steps(item["steps"])
     if item["files"]:
         typer.echo("")
-        _files(item)
+        files(item)
+
+
+def waiting(found: Mapping[str, Any] | None) -> str | None:
+    """What one waits for, from the field `waiting`."""
+    if found is None:
+        return None
+    reason, until = found["reason"] or "approval", output.instant(found["until"])
+    step = found["step"] or (found["approval"] or {}).get("step")
+    return _WAITS.get(reason, reason).format(step=step) + (f" until {until}" if until else "")
+
+
+_WAITS: Mapping[str, str] = {
+    "approval": "approval of {step}",
+    "paused": "the command resume",
+    "pause_before": "the command resume, before {step}",
+    "run_at": "a delayed start",
+    "start": "the command start",
+    "wait_after": "a pause after {step}",
+    "wait_before": "a pause before {step}",
+}
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> None:
@@ -61,7 +81,8 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> None:
     output.table(headings, rows)
 
 
-def _files(item: Mapping[str, Any]) -> None:
+def files(item: Mapping[str, Any]) -> None:
+    """What an execution or request has published."""
     rows = [
         (file["name"], f"{file['rows']:,}", output.size(file["bytes"]), file["sha256"][:16])
         for file in item["files"]

@@ -1,6 +1,8 @@
 """`millstream pipeline` and `millstream request` against a served api: output, exit codes, JSON."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import pytest
 from services import jobs
 from services.api.openapi import COMMANDS
 from services.contracts import events
+from services.contracts.commands import File
+from services.runtime.entropy import LocalClock
 from tests.commanding import Millstream, Ran
 from tests.serving import Api, facts
 from tests.waiting import until
@@ -161,6 +165,54 @@ def test_requests_are_created_and_listed(millstream: Millstream, tmp_path: Path)
     assert millstream("request", "create").code == 2
     ran = millstream("request", "create", "calls", "--value", "two=1")
     assert ran.code == 1 and "values.to" in ran.err and "values.two" in ran.err
+
+
+def accept(api: Api, id: str, tenant: str) -> None:
+    (asked,) = [record for record in api.outgoing("job.requested") if record.execution_id == id]
+    told = facts(id, 1, tenant)
+    api.project([events.ExecutionAccepted(**told, request=asked, request_hash="h", plan=jobs.plan(asked))])
+
+
+def test_one_that_has_not_begun_says_what_it_waits_for(api: Api, millstream: Millstream, tenant: str) -> None:
+    put(millstream)
+    later = LocalClock().now() + timedelta(hours=1)
+    for option, told in (
+        (("--hold",), "waits for  the command start"),
+        (("--at", later.isoformat()), f"waits for  a delayed start until {later:%Y-%m-%d %H:%M:%S}Z"),
+        (("--at", "2026-01-01T00:00:00Z"), ""),
+    ):
+        id = create(millstream, *option)
+        accept(api, id, tenant)
+        shown = millstream("request", "get", id).out.splitlines()
+        assert [line for line in shown if line.startswith("waits for")] == [told] * bool(told)
+    api.project([events.ExecutionCancelled(**facts(id, 2, tenant), requested_by="alice", reason=None)])
+
+
+def test_what_waits_says_so_before_it_is_followed(api: Api, millstream: Millstream, tenant: str) -> None:
+    put(millstream)
+    id = create(millstream, "--hold")
+    accept(api, id, tenant)
+
+    def end() -> None:
+        until(lambda: api.parts.live.watching(id), 10, "somebody who follows it")
+        api.project([events.ExecutionCancelled(**facts(id, 2, tenant), requested_by="alice", reason=None)])
+
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(end)
+        ran = millstream("request", "watch", id)
+        ending.result()
+    assert ran.err.startswith("waits for the command start\n")
+
+
+def test_files_and_content_are_shown(api: Api, millstream: Millstream, tenant: str) -> None:
+    put(millstream)
+    id = create(millstream)
+    waiting(api, id, tenant)
+    assert "content    c\n" in millstream("request", "get", id).out
+    file = File(name="a.csv", key="k", batch=None, rows=1, bytes=1, sha256="s", content_type="text/csv")
+    api.project([events.FilePublished(**facts(id, 4, tenant), step="rest", file=file)])
+    shown = millstream("request", "get", id)
+    assert "a.csv" in shown.out and f"millstream job download {id}" in shown.err
 
 
 def test_approvals_are_found_and_decided(api: Api, millstream: Millstream, tenant: str) -> None:

@@ -18,8 +18,15 @@ Parked = dict[int, bytes]
 """Events that came too early: sequence -> value as consumed; no bytes for one that cannot be decoded."""
 
 
+START = "start"
+RUN_AT = "run_at"
+
+
 class Waiting(Struct, frozen=True, gc=False):
-    """What an execution waits for, as `execution.waiting` says it."""
+    """What an execution waits for, as `execution.waiting` says it.
+
+    Before it has begun, as its request says it: `start`, the command, or `run_at`, the instant.
+    """
 
     reason: str
     step: str | None
@@ -38,8 +45,8 @@ class Failure(Struct, frozen=True, gc=False):
 class Projection(Struct, frozen=True, gc=False):
     """An execution up to `sequence`. `incomplete`: an event before it could not be read.
 
-    `held`: it was created to be started by a command. `form`: the values of a service request; `authors` are
-    those who changed them.
+    `held`: it was created to be started by a command; `run_at`: not to begin before then. `form`: the values
+    of a service request; `authors` are those who changed them.
     """
 
     execution_id: str
@@ -58,6 +65,7 @@ class Projection(Struct, frozen=True, gc=False):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     held: bool = False
+    run_at: datetime | None = None
     authors: tuple[str, ...] = ()
     form: Any = None
     waiting: Waiting | None = None
@@ -164,6 +172,7 @@ def _accepted(state: Projection, event: events.ExecutionAccepted) -> Projection:
         submitted_at=request.requested_at,
         rerun_of=request.rerun_of,
         held=request.hold,
+        run_at=request.run_at,
         form=_values(request.parameters),
         steps=tuple(Step(planned.name, planned.kind, (mark,)) for planned in event.plan),
     )
@@ -173,16 +182,26 @@ def waiting_json(state: Projection) -> Any:
     """What the execution waits for, and under `approval` what an approver is asked; None: for nobody."""
     if state.status.terminal:
         return None
+    waiting = state.waiting or _not_begun(state)
     asked = next((step for step in state.steps if step.waits and step.waits.reason == "approval"), None)
-    if state.waiting is None and asked is None:
+    if waiting is None and asked is None:
         return None
     approval = None
     if asked is not None and asked.waits is not None:
         own = dict.fromkeys((state.principal, state.owner, *state.authors))
         not_by = [name for name in own if name is not None]
         approval = {"step": asked.name, **msgspec.to_builtins(asked.waits), "not_by": not_by}
-    held = {"reason": None, "step": None, "until": None}
-    return {**(held if state.waiting is None else msgspec.to_builtins(state.waiting)), "approval": approval}
+    unsaid = {"reason": None, "step": None, "until": None}
+    return {**(unsaid if waiting is None else msgspec.to_builtins(waiting)), "approval": approval}
+
+
+def _not_begun(state: Projection) -> Waiting | None:
+    """What keeps it from its first step, as far as events tell: of room and limits only the manager knows."""
+    if state.status is not Status.PENDING:
+        return None
+    if state.held:
+        return Waiting(START, None, None)
+    return None if state.run_at is None else Waiting(RUN_AT, None, state.run_at)
 
 
 def encode(state: Projection) -> bytes:

@@ -99,7 +99,10 @@ async def rerun(id: Id, request: Request, caller: Author, parts: AnyParts) -> Re
     responses=openapi.ANSWERED,
 )
 async def amend(id: Id, request: Request, caller: Author, parts: AnyParts) -> Response:
-    """Change the values before a step has used them; approvals given for the former ones are void."""
+    """Change the values before it begins, or while it waits for its first approval.
+
+    What was agreed to is void. Results of steps that have completed stay as they are.
+    """
     body = await body_of(request, AMEND_BYTES_MAX)
     values = command_bodies.values(body)
     asked = command(caller, parts, id, "amend", idempotency.key_of(request))

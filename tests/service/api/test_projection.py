@@ -308,6 +308,19 @@ def test_what_it_waits_for_is_told_while_it_waits() -> None:
     assert waiting_json(fold([record(event) for event in PIPELINE[:8]])[0]) is None
 
 
+def test_one_that_is_to_begin_later_says_what_it_waits_for() -> None:
+    def begun(hold: bool, *more: Event) -> Any:
+        asked = replace(REQUEST, hold=hold, run_at=AT)
+        accepted = events.ExecutionAccepted(**facts(1), request=asked, request_hash="h", plan=PLAN)
+        return waiting_json(decode(encode(fold([record(event) for event in (accepted, *more)])[0])))
+
+    unsaid = {"step": None, "approval": None}
+    assert begun(True) == {"reason": "start", "until": None, **unsaid}
+    assert begun(False) == {"reason": "run_at", "until": "2026-01-01T12:00:00Z", **unsaid}
+    assert begun(True, events.ExecutionStarted(**facts(2))) is None
+    assert begun(True, events.ExecutionCancelled(**facts(2), requested_by="a", reason=None)) is None
+
+
 def test_an_amendment_brings_other_values_and_keeps_what_has_begun() -> None:
     amended = events.ExecutionAmended(
         **facts(5),
