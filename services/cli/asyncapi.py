@@ -17,6 +17,7 @@ from services.cli.letters import REASONS
 from services.cli.output import AsJson
 from services.contracts import envelope, events
 from services.contracts.codec import ON_TOPIC, RECORDS, Record
+from services.contracts.commands import StepOutcome, StepReport
 from services.contracts.topics import Kind, Topic
 from services.runtime import schemas
 
@@ -119,7 +120,7 @@ def _message(name: str, versions: Sequence[tuple[int, str, Json]], declared: Seq
         "title": name,
         "summary": schema["doc"],
         "contentType": "application/avro",
-        "headers": _headers([name for name, _ in _sent(examples[0][1]).headers]),
+        "headers": _headers(cls, [name for name, _ in _sent(examples[0][1]).headers]),
         "payload": {"schemaFormat": AVRO, "schema": schema},
         "bindings": {
             "kafka": {
@@ -153,10 +154,11 @@ def _sent(record: Record) -> envelope.Outgoing:
     return envelope.command(record, value)
 
 
-def _headers(names: Sequence[str]) -> Json:
+def _headers(cls: type[Record], names: Sequence[str]) -> Json:
+    hints = [envelope.WAITED] if cls in (StepReport, StepOutcome) else []
     return {
         "type": "object",
-        "properties": {name: {"type": "string"} for name in names},
+        "properties": {name: {"type": "string"} for name in [*names, *hints]},
         "required": list(names),
     }
 

@@ -20,11 +20,26 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
-def command(record: commands.Command, value: bytes) -> Outgoing:
-    """Any record but an event, with the bytes that the codec made of it."""
+WAITED = "ms_waited"
+"""On a worker's words: how many milliseconds the step had waited for a lane when it began. Only a hint."""
+
+
+def command(record: commands.Command, value: bytes, waited_s: float | None = None) -> Outgoing:
+    """Any record but an event, with the bytes that the codec made of it; `waited_s` becomes WAITED."""
     topic, key, id, time, subject = _address(record)
     trace = ids.traceparent(subject, id) if topic != "definition.state" else None
-    return Outgoing(topic, key.encode(), value, _headers(topic, id, time, subject, record.tenant, trace))
+    headers = _headers(topic, id, time, subject, record.tenant, trace)
+    if waited_s is not None:
+        headers = (*headers, _pair(WAITED, str(max(0, int(1000 * waited_s)))))
+    return Outgoing(topic, key.encode(), value, headers)
+
+
+def waited_s(headers: Headers) -> float | None:
+    """What WAITED says; None: nothing that could be understood."""
+    for name, value in reversed(headers):
+        if name == WAITED:
+            return int(value) / 1000 if value.isdigit() and len(value) < _DIGITS_MAX else None
+    return None
 
 
 def event(record: events.Event, value: bytes, chain: bytes) -> Outgoing:
@@ -106,6 +121,7 @@ def _instant(time: datetime, zone: tzinfo | None) -> tuple[str, bytes]:
     return "ce_time", time.isoformat().encode()
 
 
+_DIGITS_MAX = 10
 _VERSION = _pair("ce_specversion", "1.0")
 _SOURCE = _pair("ce_source", "/millstream")
 _CONTENT = _pair("content-type", "application/avro")

@@ -102,7 +102,7 @@ class Manager(Handler[State]):
             case ExecutionCommand():
                 return self._commanded(message, state, record, now)
             case StepReport() | StepOutcome():
-                return self._said(message, state, now)
+                return self._said(message, state, record, now)
         assert_never(message)
 
     def lookups(self, key: str, state: State) -> tuple[str, ...]:
@@ -334,15 +334,23 @@ class Manager(Handler[State]):
         error = Poison("unknown_execution", f"no execution {key} within {COMMAND_WAIT.seconds} s")
         return Change(None, out=tuple(dead_letter(self.name, record, error) for record in parked.commands))
 
-    def _said(self, said: StepReport | StepOutcome, state: State | None, now: datetime) -> Change[State]:
+    def _said(
+        self, said: StepReport | StepOutcome, state: State | None, record: Input, now: datetime
+    ) -> Change[State]:
         if not isinstance(state, Execution):
             raise Poison("unknown_execution", f"no execution {said.execution_id}")
         _check_tenant(said, state.tenant)
+        self._note_wait(said.attempt_id, state, record)
         if isinstance(said, StepReport):
             story = decide.report(state, said, now)
         else:
             story = decide.outcome(state, said, now)
         return self._told(story, state) if story else self._stale(said, state, now)
+
+    def _note_wait(self, attempt_id: str, state: Execution, record: Input) -> None:
+        waited_s, index = envelope.waited_s(record.headers), state.current_step(attempt_id)
+        if waited_s is not None and index is not None:
+            self._admission.heard(state.execution_id, state.unit(index).plan.kind, waited_s)
 
     def _stale(self, said: StepReport | StepOutcome, state: Execution, now: datetime) -> Change[State]:
         """A word that changes nothing. Whoever still runs the step is told to stop."""

@@ -254,7 +254,7 @@ class Worker(Section):
 
 
 class Dispatch(Section):
-    """How many steps of one partition index are out at once, running ones included: short ones, and long ones
+    """How many steps of one partition index are out at most, running ones included: short ones, and long ones
     (exports). The others wait in the manager, where tenants take turns."""
 
     prefix = "DISPATCH__"

@@ -1,6 +1,7 @@
 """Lanes on a real broker: what is said about steps that raise, stop when told, or hang."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -98,7 +99,7 @@ def started(
 
 
 def taken(request: StepRequested) -> Take:
-    return Take(request, request.attempt_id[:20], "tests", Place(0, 7))
+    return Take(request, request.attempt_id[:20], "tests", Place(0, 7), time.monotonic())
 
 
 def settled(lanes: Lanes) -> list[Place]:

@@ -50,9 +50,9 @@ class Hooked(Reporter):
 
     before_claim: Callable[[Take], None]
 
-    def claim(self, take: Take) -> Outgoing:
+    def claim(self, take: Take, began_at: float) -> Outgoing:
         self.before_claim(take)
-        return super().claim(take)
+        return super().claim(take, began_at)
 
 
 @dataclass

@@ -17,12 +17,13 @@ from services.contracts.topics import LOOP_PARTITIONS
 from services.executor.core import limits
 from services.executor.core.dispatch import Desk, Load, Waiter
 from services.executor.core.execution import Execution, Step
+from services.executor.core.pace import Pace
 from services.executor.core.permits import Claim, Want
 from services.executor.core.story import Story, request_for
 
 LANES = ("short", "long")
 WINDOWS = (256, 16)
-"""How many steps of an index may be out, running ones included: short ones, and long ones."""
+"""How many steps of an index may be out at most, running ones included: short ones, and long ones."""
 
 _NOTHING: Load = Load(0)
 
@@ -39,6 +40,7 @@ class Admission:
         """`windows` bound the steps that are out, for each index and lane."""
         self._windows = windows
         self._desks: dict[int, tuple[Desk, ...]] = {}
+        self._heard: list[tuple[Desk, float]] = []
         self._full: set[str] = set()
         self._refused: set[Claim] = set()
         self._opened: set[Claim] = set()
@@ -59,6 +61,7 @@ class Admission:
 
     def begin(self) -> None:
         """A batch is decided, perhaps once more."""
+        self._heard.clear()
         for desks in self._desks.values():
             for desk in desks:
                 desk.begin()
@@ -76,6 +79,8 @@ class Admission:
 
     def committed(self, states: Iterable[tuple[int, Execution]]) -> None:
         """A batch is true now."""
+        for desk, waited_s in self._heard:
+            desk.heard(waited_s)
         self._refused.clear()
         self._opened.clear()
         for index, state in states:
@@ -88,6 +93,10 @@ class Admission:
         ]
 
     # ------------------------------------------------------------ decisions
+
+    def heard(self, execution_id: str, kind: str, waited_s: float) -> None:
+        """A step of this kind began, after it had waited so long for a worker's lane."""
+        self._heard.append((self._of(execution_id)[lane_of(kind)], waited_s))
 
     def admit(self, story: Story, before: Execution | None, *, eager: bool = False) -> list[Want]:
         """Queue what may not go out yet; what the execution wants of its limits.
@@ -196,7 +205,7 @@ class Admission:
     def _at(self, index: int) -> tuple[Desk, ...]:
         found = self._desks.get(index)
         if found is None:
-            found = self._desks[index] = tuple(Desk(window) for window in self._windows)
+            found = self._desks[index] = tuple(Desk(Pace(most)) for most in self._windows)
         return found
 
 

@@ -6,6 +6,8 @@ A class rises with the wait: low is normal after RISE, high after two of them. A
 every second turn of its tenant belongs to the oldest overdue one, so that no flood of higher ones holds it
 back for ever, and no flood of overdue ones holds back what is high.
 
+How much room there is follows the workers' lanes (core/pace.py).
+
 The last quarter of the room is kept for tenants that have little out: who comes with a few jobs need not wait
 until some of another's many have ended.
 
@@ -18,6 +20,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+from services.executor.core.pace import Pace
 
 HIGHEST = 2
 RISE = timedelta(seconds=150)
@@ -89,9 +93,9 @@ class Line:
 
 @dataclass(slots=True)
 class Desk:
-    """One lane of one index: room for `window` attempts, the last of it for tenants that have little out."""
+    """One lane of one index: room for some attempts, the last of it for tenants that have little out."""
 
-    window: int
+    pace: Pace
     out: int = 0
     spent: Counter[str] = field(default_factory=Counter)
     queued: set[str] = field(default_factory=set)
@@ -101,6 +105,11 @@ class Desk:
     _waiting_of: Counter[str] = field(default_factory=Counter)
     _tenants: OrderedDict[str, Line] = field(default_factory=OrderedDict)
     _chosen: dict[str, Waiter] = field(default_factory=dict)
+
+    @property
+    def window(self) -> int:
+        """How many attempts may be out, as the lanes are."""
+        return self.pace.now
 
     @property
     def reserve(self) -> int:
@@ -142,6 +151,10 @@ class Desk:
             self._waiting_of[tenant] += known is None
             self._waiting[key] = waits
             self._put(waits)
+
+    def heard(self, waited_s: float) -> None:
+        """A step of this lane began, after it had waited so long for a worker."""
+        self.pace.heard(waited_s, wanted=bool(self._waiting))
 
     def choose(self, now: datetime) -> Iterable[str]:
         """Whose turn it is, as many as there is room for; with those chosen before who still wait."""

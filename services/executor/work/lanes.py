@@ -269,7 +269,7 @@ class Lanes:
             self._done(work)
         else:
             crash.reach("worker.outcome")
-            self._reporter.finish(take, outcome, lambda: self._acknowledged(work))
+            self._reporter.finish(take, work.started_at, outcome, lambda: self._acknowledged(work))
 
     def _count_end(self, kind: str, name: str) -> None:
         counter = self._counters.get((kind, name))
@@ -344,7 +344,7 @@ class Lanes:
             self.settle(work.take.place)
             self._tell()
 
-        self._reporter.deliver(self._reporter.claim(work.take), acknowledged)
+        self._reporter.deliver(self._reporter.claim(work.take, work.started_at), acknowledged)
 
     def _stop(self, work: Work) -> None:
         """End what the step is blocked in, from a thread of its own: this may block as well."""

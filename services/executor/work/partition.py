@@ -17,10 +17,14 @@ class Place(Struct, frozen=True, gc=False):
 
 
 class Waiting(Struct, frozen=True, gc=False):
-    """A record that was read and not yet taken: a step, or the dead letter of what could not be decoded."""
+    """A record that was read and not yet taken: a step, or the dead letter of what could not be decoded.
+
+    `came_at` is the instant of the monotonic clock from which on it has been known to wait.
+    """
 
     offset: int
     work: StepRequested | Outgoing
+    came_at: float
 
 
 @dataclass(slots=True)

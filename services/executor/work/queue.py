@@ -6,13 +6,21 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import OffsetSpec
 
 from services.contracts.codec import Codec
 from services.contracts.errors import Undecodable
 from services.executor.work.partition import Partition, Place, Waiting
 from services.runtime import telemetry
+from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Admin, consumer_config
 from services.runtime.processor.batch import dead_letter
 from services.runtime.processor.kafka import consumed
@@ -24,6 +32,8 @@ MAX_IN_FLIGHT = 256
 COMMIT_S = 0.1
 STATISTICS_MS = 1000
 OFFSETS_TIMEOUT_S = 2.0
+CLOCKS_DIFFER_S = 1.0
+"""How long a record has lain in the topic, two machines' clocks tell: less than this says nothing."""
 SERVICE = "executor-worker"
 
 log = telemetry.get_logger()
@@ -155,7 +165,7 @@ class Queue:
             record = consumed(message)
             log.error("undecodable", origin=record.address, error=str(error))
             work = dead_letter(SERVICE, record, Poison("undecodable", str(error)))
-        partition.came(Waiting(offset, work))
+        partition.came(Waiting(offset, work, time.monotonic() - _lain_s(message)))
 
     def _on_assign(self, _: Consumer, spots: list[TopicPartition]) -> None:
         numbers = sorted(spot.partition for spot in spots)
@@ -203,3 +213,11 @@ class Queue:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # every single broker's trouble would be a flood
             log.warning("brokers_down", error=error.str())
+
+
+def _lain_s(message: Message) -> float:
+    """How long at least the record had lain in its topic when it was read."""
+    kind, produced_ms = message.timestamp()
+    if kind == TIMESTAMP_NOT_AVAILABLE:
+        return 0.0
+    return max(0.0, LocalClock().now().timestamp() - produced_ms / 1000 - CLOCKS_DIFFER_S)

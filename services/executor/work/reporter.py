@@ -37,9 +37,9 @@ class Reporter:
         self._clock = clock
         self._unsent: deque[tuple[Outgoing, Acknowledged]] = deque()
 
-    def claim(self, take: Take) -> Outgoing:
-        """The record that claims the attempt."""
-        return self._record(take.report("claim", self._clock.now()))
+    def claim(self, take: Take, began_at: float) -> Outgoing:
+        """The record that claims the attempt of a take that begins, or began, at this monotonic instant."""
+        return self._record(take.report("claim", self._clock.now()), began_at - take.came_at)
 
     def tell(self, take: Take, kind: str, totals: Totals = NOTHING_YET, detail: str | None = None) -> None:
         """A heartbeat or part, without waiting: the next one makes up for a lost one."""
@@ -48,12 +48,13 @@ class Reporter:
         except ProducerFull:
             log.warning("report_dropped", kind=kind, take=take.take_id)
 
-    def finish(self, take: Take, outcome: Outcome, acknowledged: Acknowledged) -> None:
-        """Publish the end of a take; see `deliver`."""
-        record = self._record(take.outcome(outcome, self._clock.now()))
+    def finish(self, take: Take, began_at: float, outcome: Outcome, acknowledged: Acknowledged) -> None:
+        """Publish the end of a take; see `claim` and `deliver`."""
+        waited_s = began_at - take.came_at
+        record = self._record(take.outcome(outcome, self._clock.now()), waited_s)
         if len(record.value or b"") > OUTCOME_BYTES_MAX:
             log.error("outcome_too_large", take=take.take_id, bytes=len(record.value or b""))
-            record = self._record(take.outcome(TOO_LARGE, self._clock.now()))
+            record = self._record(take.outcome(TOO_LARGE, self._clock.now()), waited_s)
         self.deliver(record, acknowledged)
 
     def deliver(self, record: Outgoing, acknowledged: Acknowledged) -> None:
@@ -108,8 +109,8 @@ class Reporter:
             if giving_up():
                 return False
 
-    def _record(self, record: StepReport | StepOutcome) -> Outgoing:
-        return envelope.command(record, self._codec.encode(record))
+    def _record(self, record: StepReport | StepOutcome, waited_s: float | None = None) -> Outgoing:
+        return envelope.command(record, self._codec.encode(record), waited_s)
 
     def _send(self, record: Outgoing, on_delivery: OnDelivery) -> None:
         self._publisher.send(record.topic, record.key, record.value, record.headers, on_delivery)

@@ -16,12 +16,16 @@ NOTHING_YET = Totals(0, 0, 0)
 
 
 class Take(Struct, frozen=True, gc=False):
-    """`take_id` fences: of all takes of an attempt, the first that the manager reads owns it."""
+    """`take_id` fences: of all takes of an attempt, the first that the manager reads owns it.
+
+    `came_at` as in Waiting.
+    """
 
     request: StepRequested
     take_id: str
     worker: str
     place: Place
+    came_at: float
 
     def report(
         self, kind: str, at: datetime, totals: Totals = NOTHING_YET, detail: str | None = None

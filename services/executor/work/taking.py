@@ -133,9 +133,9 @@ class Taking:
                 if isinstance(record.work, Outgoing):
                     self._bury(partition, record.work)
                 elif not _claimed_first(partition, record, record.work):
-                    unclaimed.extend(self._taken(partition, record.work, chosen))
+                    unclaimed.extend(self._taken(partition, record.work, record.came_at, chosen))
                 elif len(claimed) < idle:
-                    claimed.extend(self._taken(partition, record.work, chosen))
+                    claimed.extend(self._taken(partition, record.work, record.came_at, chosen))
                 else:
                     break
         self._lanes.start(unclaimed, claimed=False)
@@ -147,10 +147,12 @@ class Taking:
         place = partition.take()
         self._reporter.deliver(letter, lambda: self._queue.settle(place))
 
-    def _taken(self, partition: Partition, request: StepRequested, chosen: set[str]) -> Sequence[Take]:
+    def _taken(
+        self, partition: Partition, request: StepRequested, came_at: float, chosen: set[str]
+    ) -> Sequence[Take]:
         """The take, or nothing where there is nothing to run; `chosen` are the attempts of this very turn."""
         place = partition.take()
-        take = Take(request, entropy.fresh_id()[:TAKE_ID_DIGITS], self._worker, place)
+        take = Take(request, entropy.fresh_id()[:TAKE_ID_DIGITS], self._worker, place, came_at)
         known = self._lanes.known(request.attempt_id)
         if known is not None or request.attempt_id in chosen:
             # The same record, which came again because its commit fell into a rebalance, is settled by our
@@ -166,7 +168,8 @@ class Taking:
         return (take,)
 
     def _claim(self, takes: Sequence[Take]) -> None:
-        claims = [self._reporter.claim(take) for take in takes]
+        now = time.monotonic()
+        claims = [self._reporter.claim(take, now) for take in takes]
         if not self._reporter.acknowledged(claims, self._giving_up):
             return  # stopping while the broker is away: the records stay in the queue
         crash.reach("worker.claim")

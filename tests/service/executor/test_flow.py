@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 
+import pytest
+
 from services.contracts import events, ids
 from services.contracts.status import Status
+from services.executor.core import pace
 from tests.service.executor.house import NOW, claim
 from tests.service.executor.pipelines import ID, Runner, approval, call, chain, goto, request, step
 
@@ -354,8 +357,9 @@ def test_an_approval_ends_the_step(runner: Runner) -> None:
     assert runner.end("b")[-1] == "execution.completed"
 
 
-def test_actions_that_nobody_takes_do_not_pile_up(runner: Runner) -> None:
+def test_actions_that_nobody_takes_do_not_pile_up(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that is away for long costs a bounded state: what is beyond is told as failed."""
+    monkeypatch.setattr(pace, "FIRST", 256)  # there is room for the step behind its actions
     runner.start(step("a", *[call(f"Logger:{number}") for number in range(150)]))
     state = runner.desk.state(request())
     assert len(state.hooks) == 100

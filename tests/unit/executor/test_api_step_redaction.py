@@ -37,7 +37,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 def run(here: World, step: StepRequested, folder: Path) -> tuple[Outcome, str, str]:
     """The outcome, the text of the step's log and that of the process's."""
     logs = Logs(folder, here.blobs, (), LocalClock())
-    opened = logs.of(Take(step, TAKE, "tests", Place(0, 0)))
+    opened = logs.of(Take(step, TAKE, "tests", Place(0, 0), 0.0))
     with capture_logs() as captured:
         written = opened.logger()
         ended = STEPS["API"].run(step, replace(here.context(), log=written))

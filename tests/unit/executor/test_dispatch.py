@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.executor.core.dispatch import OVERDUE, RISE, Desk, Load, Waiter
+from services.executor.core.pace import Pace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -34,7 +35,7 @@ def one(desk: Desk, now: datetime = NOW) -> str:
 
 
 def test_a_newcomer_goes_out_at_once_only_if_nobody_waits_for_the_same_room() -> None:
-    desk = Desk(3)
+    desk = Desk(Pace(3))
     desk.spent["a"] += 3
     assert not desk.has_room("a") and not desk.has_room("b")
     desk.begin()
@@ -47,7 +48,7 @@ def test_a_newcomer_goes_out_at_once_only_if_nobody_waits_for_the_same_room() ->
 
 
 def test_the_last_room_is_for_tenants_that_have_little_out() -> None:
-    desk = Desk(8)
+    desk = Desk(Pace(8))
     for number in range(40):
         wait(desk, f"a{number}", "a")
     assert len(take(desk)) == 6
@@ -60,7 +61,7 @@ def test_the_last_room_is_for_tenants_that_have_little_out() -> None:
 
 
 def test_tenants_take_turns_however_many_wait_of_one() -> None:
-    desk = Desk(1)
+    desk = Desk(Pace(1))
     for number in range(1000):
         wait(desk, f"a{number:03}", "a", since=NOW + number * SECOND)
     for number in range(3):
@@ -70,7 +71,7 @@ def test_tenants_take_turns_however_many_wait_of_one() -> None:
 
 
 def test_the_higher_class_goes_first_and_the_older_of_a_class() -> None:
-    desk = Desk(1)
+    desk = Desk(Pace(1))
     for key, priority, age in (("n2", 1, 2), ("l", 0, 9), ("h", 2, 0), ("n1", 1, 5)):
         wait(desk, key, priority=priority, since=NOW - age * SECOND)
     assert [one(desk) for _ in range(4)] == ["h", "n1", "n2", "l"]
@@ -84,7 +85,7 @@ def test_a_class_rises_with_the_wait_and_high_has_nowhere_to_rise_to() -> None:
 
 def test_low_starts_within_ten_minutes_under_endless_high() -> None:
     """Highs come at twice the pace at which there is room: their line only grows."""
-    desk, pace = Desk(1), timedelta(seconds=5)
+    desk, pace = Desk(Pace(1)), timedelta(seconds=5)
     started: dict[str, datetime] = {}
     lows = {f"low{number}": NOW + number * timedelta(minutes=7) for number in range(12)}
     now = NOW
@@ -102,7 +103,7 @@ def test_low_starts_within_ten_minutes_under_endless_high() -> None:
 
 
 def test_a_flood_of_overdue_ones_leaves_every_second_turn_to_high() -> None:
-    desk = Desk(1)
+    desk = Desk(Pace(1))
     for number in range(100):
         wait(desk, f"low{number}", priority=0, since=NOW - timedelta(hours=1))
     for number in range(10):
@@ -111,7 +112,7 @@ def test_a_flood_of_overdue_ones_leaves_every_second_turn_to_high() -> None:
 
 
 def test_who_was_chosen_and_did_not_go_is_chosen_again() -> None:
-    desk = Desk(2)
+    desk = Desk(Pace(2))
     for key, tenant in zip("xyz", "abc", strict=True):
         wait(desk, key, tenant)
     first = set(desk.choose(NOW))
@@ -124,7 +125,7 @@ def test_who_was_chosen_and_did_not_go_is_chosen_again() -> None:
 
 
 def test_who_no_longer_waits_is_passed_over() -> None:
-    desk = Desk(2)
+    desk = Desk(Pace(2))
     for key, tenant in zip("xyz", "abc", strict=True):
         wait(desk, key, tenant)
     desk.choose(NOW)
@@ -148,7 +149,7 @@ MOVES = st.lists(
 def test_never_more_are_out_than_there_is_room_and_nobody_is_lost(
     window: int, moves: list[tuple[str, int, int, int]]
 ) -> None:
-    desk, out, waiting, now = Desk(window), set[str](), set[str](), NOW
+    desk, out, waiting, now = Desk(Pace(window)), set[str](), set[str](), NOW
     for verb, number, tenant, priority in moves:
         key, now = f"k{number}", now + 40 * SECOND
         match verb:
@@ -182,7 +183,7 @@ def test_never_more_are_out_than_there_is_room_and_nobody_is_lost(
 
 @given(tenants=st.integers(2, 6), data=st.data())
 def test_nobody_waits_longer_than_one_turn_of_each_other_tenant(tenants: int, data: st.DataObject) -> None:
-    desk = Desk(1)
+    desk = Desk(Pace(1))
     for tenant in range(tenants):
         for number in range(data.draw(st.integers(5, 30))):
             wait(desk, f"{tenant}.{number:03}", f"t{tenant}", data.draw(st.integers(0, 2)))

@@ -23,7 +23,7 @@ REQUEST = StepRequested(
 def filled(offsets: range, max_in_flight: int = 100, end: int | None = None) -> Partition:
     partition = Partition(3, max_in_flight, end)
     for offset in offsets:
-        partition.came(Waiting(offset, REQUEST))
+        partition.came(Waiting(offset, REQUEST, 0.0))
     return partition
 
 

@@ -35,7 +35,7 @@ def take(**changes: Any) -> Take:
     request = exporting.step(
         {"source": "main", "table": "public.t", "columns": [{"name": "id", "type": "integer"}]}
     )
-    return Take(replace(request, **changes), TAKE, "tests", Place(0, 0))
+    return Take(replace(request, **changes), TAKE, "tests", Place(0, 0), 0.0)
 
 
 def shipped(blobs: Blobs, step: str) -> list[bytes]:
