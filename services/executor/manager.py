@@ -280,9 +280,9 @@ class Manager(Handler[State]):
         except Exception as error:  # a fault of ours in a plan must not leave the request without an answer
             message = f"internal_error: {type(error).__name__}"
             return self._reject(parked, wanted, (FieldError("", message),), now)
-        original = lookups.get(request.original(resolved) or "")
-        if not isinstance(original, Execution) or original.tenant != resolved.tenant:
-            original = None
+        original = _original(lookups.get(request.original(resolved) or ""), resolved)
+        if faults := request.reuse_faults(resolved, original.request if original else None):
+            return self._reject(parked, wanted, faults, now)
         story = decide.accept(resolved, request.request_hash(wanted), steps, now, original)
         metrics.ACCEPTED.inc()
         return self._told(story, None, self._answer(story, parked.commands))
@@ -402,6 +402,13 @@ class Manager(Handler[State]):
 
     def _outgoing(self, record: Command) -> Outgoing:
         return envelope.command(record, self._codec.encode(record))
+
+
+def _original(state: State | None, wanted: JobRequested) -> Execution | None:
+    """What the request repeats, if it is its tenant's and was a request that passed."""
+    if isinstance(state, Execution) and state.tenant == wanted.tenant and state.request is not None:
+        return state
+    return None
 
 
 def _define(definition: DefinitionState, state: State | None) -> Change[State]:

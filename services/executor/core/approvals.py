@@ -4,7 +4,9 @@
 
 Nobody named = whoever has the role operator or admin. Nobody approves what they asked for or amended,
 whichever of their keys or bots they use, and a person counts once. There is no way around the list: each
-refusal is an event. A consent is to `content_hash`: values and plan; an amendment makes it another one.
+refusal is an event. A consent is to `content_hash`: values and plan; an amendment makes it another one. It
+may go without saying only where there was never another content than this one. Those who agree must also give
+the same values of the form.
 """
 
 from collections.abc import Mapping
@@ -78,13 +80,13 @@ def approve(story: Story, wanted: ExecutionCommand) -> tuple[int, Held] | None:
     _check_content(visit, wanted)
     _check_approver(step, wanted)
     people = _people(wanted.requested_by, wanted.owner)
-    request = story.execution.request
-    assert request is not None, "only what was accepted waits"
-    if people & {request.created_by, request.owner, *story.execution.authors}:
+    if people & set(authors(story.execution)):
         raise Refusal("self_approval", "the request or a value in it is your own; somebody else must approve")
     if any(people & approval.people() for approval in visit.approvals):
         raise Refusal("already_decided", "you have approved this already; a person counts once")
+    _check_unmistakable(story.execution, visit, wanted)
     values = _filled_in(step, wanted.values)
+    _check_agreed(visit, values)
     count, needed = len(visit.approvals) + 1, quorum(step)
     _tell(story, wanted, step, "approved", values, count)
     if count < needed:
@@ -94,9 +96,17 @@ def approve(story: Story, wanted: ExecutionCommand) -> tuple[int, Held] | None:
     output = {
         "decision": "approved",
         "approved_by": [approval.by for approval in decided.approvals],
-        "form": {name: value for word in decided.approvals for name, value in (word.form or {}).items()},
+        "form": values,
     }
     return index, Held(done=True, output=output)
+
+
+def authors(state: Execution) -> tuple[str, ...]:
+    """Everybody whose content it is: who asked for it, and who amended it or what it repeats."""
+    request = state.request
+    assert request is not None, "only what was accepted waits or is repeated"
+    asking = (name for name in (request.created_by, request.owner) if name is not None)
+    return tuple(dict.fromkeys((*asking, *state.authors)))
 
 
 def reject(story: Story, wanted: ExecutionCommand) -> tuple[int, Held]:
@@ -202,6 +212,16 @@ def _check_content(visit: Visit, wanted: ExecutionCommand) -> None:
         raise Refusal("content_changed", "the request was amended since; look at it again")
 
 
+def _check_unmistakable(state: Execution, visit: Visit, wanted: ExecutionCommand) -> None:
+    """Who names no content must have seen this one: there was never another to see. Raises Refusal."""
+    if wanted.content_hash is not None:
+        return
+    several = wanted.step is None and sum(step.plan.kind == KIND for step in state.steps) > 1
+    if state.amended or visit.number > 1 or several:
+        message = "there was more than one content to approve; look again, and name yours by contentHash"
+        raise Refusal("content_changed", message)
+
+
 def _check_approver(step: Step, wanted: ExecutionCommand) -> None:
     named = _parameters(step)
     approvers, groups = _texts(named.get("approvers")), _texts(named.get("groups"))
@@ -222,6 +242,15 @@ def _filled_in(step: Step, values: Json) -> dict[str, Json]:
     except Refused as refused:
         raise Refusal("bad_form", "; ".join(map(str, refused.errors))) from None
     return found
+
+
+def _check_agreed(visit: Visit, values: Mapping[str, Json]) -> None:
+    """A quorum agrees on one thing: nobody's values silently become another's. Raises Refusal."""
+    agreed = (visit.approvals[0].form or {}) if visit.approvals else values
+    differing = sorted(name for name in {*agreed, *values} if agreed.get(name) != values.get(name))
+    if differing:
+        whose = f"{visit.approvals[0].by} approved with"
+        raise Refusal("form_differs", f"form: expected what {whose}, found another {', '.join(differing)}")
 
 
 def _tell(

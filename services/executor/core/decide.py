@@ -2,13 +2,15 @@
 
 from datetime import datetime, timedelta
 
+from msgspec.structs import replace
+
 from services.contracts import events
 from services.contracts.commands import File, JobRequested, Json, StepOutcome, StepReport
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
 from services.contracts.flow import QUEUE_TIMEOUT_S, Retry, flow_of
 from services.contracts.status import Status, StepStatus
-from services.executor.core import ending, flow, form, hooks
+from services.executor.core import approvals, ending, flow, form, hooks
 from services.executor.core.execution import Execution, Step
 from services.executor.core.retry import LONGEST_UNCOUNTED_S, UNCOUNTED, again, next_at, retry_at
 from services.executor.core.story import Story
@@ -32,14 +34,17 @@ def accept(
 ) -> Story:
     """A request that passed its checks: accepted, and its first step asked for, now or at `run_at`.
 
-    Results of `original` stand for steps that are planned alike. No plan: it is cancelled before it has one.
+    Whoever had a hand in the values of `original` has one in these. If its results are reused, they stand for
+    steps that are planned alike. No plan: it is cancelled before it has one.
     """
     story = Story(request.execution_id, request.tenant, request.execution_id, now)
     if plan and plan[0].flow is not None:
         request = form.completed(request)
     story.tell(events.ExecutionAccepted, request=request, request_hash=request_hash, plan=plan)
+    if original is not None:
+        story.state = replace(story.execution, authors=approvals.authors(original))
     if plan and not request.hold and story.execution.steps[0].retry_at is None:
-        begin(story, original)
+        begin(story, original if request.reuse_results else None)
     return story
 
 

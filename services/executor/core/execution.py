@@ -82,7 +82,8 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
 
     Of a pipeline: `agenda` are the steps to come, the first one being led now; `hooks` the actions that
     are out or ended lately, as steps; `runs` how many steps have ended. `waiting` is what it was last said
-    to wait for; `ends_at` the instant of its timeout; `authors` who else has a hand in its values.
+    to wait for; `ends_at` the instant of its timeout; `authors` who else has a hand in its values; `amended`
+    that they were others once.
 
     `permits` are the limits that it holds a permit of, `awaits` the one that it waits for.
     """
@@ -105,6 +106,7 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     waiting: Waiting | None = None
     ends_at: datetime | None = None
     authors: tuple[str, ...] = ()
+    amended: bool = False
     permits: tuple[str, ...] = ()
     awaits: str | None = None
 
@@ -281,6 +283,7 @@ def _amended(state: Execution, event: events.ExecutionAmended) -> Execution:
         steps=steps,
         commands=_answered(state, event),
         authors=(*state.authors, event.requested_by),
+        amended=True,
     )
 
 

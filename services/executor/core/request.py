@@ -21,7 +21,8 @@ from services.contracts.commands import (
 )
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
-from services.executor.core import limits
+from services.executor.core import form, limits
+from services.executor.core.context import values
 from services.jobs import pipeline
 from services.jobs.refused import Refused
 
@@ -174,8 +175,26 @@ def plan(request: JobRequested) -> tuple[PlannedStep, ...]:
 
 
 def original(request: JobRequested) -> str | None:
-    """The execution whose results the request takes over."""
-    return request.rerun_of if request.reuse_results else None
+    """The execution that the request repeats, if its results count, or who had a hand in its values."""
+    counts = request.reuse_results or request.job_type == form.KIND
+    return request.rerun_of if counts else None
+
+
+def reuse_faults(wanted: JobRequested, original: JobRequested | None) -> tuple[FieldError, ...]:
+    """Why results of the original are none of this request's: they came of other values.
+
+    A newer form may have added values by its defaults.
+    """
+    if not wanted.reuse_results or original is None or {wanted.job_type, original.job_type} != {form.KIND}:
+        return ()
+    try:
+        expected = form.completed(replace(wanted, parameters=original.parameters))
+    except Refused:
+        expected = original
+    if values(form.completed(wanted).parameters) == values(expected.parameters):
+        return ()
+    message = "expected those of the execution in rerun_of, whose results are reused; found others"
+    return (FieldError("values", message),)
 
 
 def _reuse_errors(request: JobRequested) -> Iterator[FieldError]:

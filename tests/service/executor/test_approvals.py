@@ -160,7 +160,8 @@ def test_a_link_is_good_for_one_approval(runner: Runner) -> None:
     refused(runner, "already_decided")
     assert runner.tell("approve", content_hash=seen, key="3") == REFUSED
     refused(runner, "content_changed")
-    assert runner.tell("approve", step="second", key="4")[-1] == "execution.waiting"
+    now = asked_for(runner).content_hash
+    assert runner.tell("approve", step="second", content_hash=now, key="4")[-1] == "execution.waiting"
     assert runner.tell("approve", step="first", content_hash=seen, key="5") == REFUSED
     refused(runner, "content_changed")
 
@@ -268,10 +269,44 @@ def test_an_edit_comes_before_the_first_step_or_while_an_approval_waits(runner: 
     assert runner.tell("amend", key="2", values={"amount": 9}) == []
 
 
+def test_an_edit_between_the_look_and_the_word_voids_it_though_nothing_was_named(runner: Runner) -> None:
+    waiting(runner)
+    runner.tell("amend", "dave", values={"amount": 9})
+    assert runner.tell("approve", "alice", step="approve") == REFUSED
+    refused(runner, "content_changed")
+    now = asked_for(runner).content_hash
+    assert runner.tell("approve", "alice", key="2", step="approve", content_hash=now) == APPROVED
+
+
+def test_an_edit_before_the_approval_waits_has_to_be_named_too(runner: Runner) -> None:
+    """Whoever looked at the request before it waited saw other values."""
+    runner.start(*chain(approval(), step("b")), hold=True)
+    runner.tell("amend", "dave", values={"amount": 9})
+    runner.tell("start")
+    assert runner.tell("approve", "alice") == REFUSED
+    refused(runner, "content_changed")
+
+
+def test_a_word_without_content_is_none_where_there_are_several(runner: Runner) -> None:
+    """Somebody else decided the first one; this word was not meant for what waits now."""
+    runner.start(*chain(approval("first"), approval("second"), step("b")))
+    assert runner.tell("approve", "alice") == REFUSED
+    refused(runner, "content_changed")
+    assert runner.tell("approve", "alice", key="2", step="first")[0] == "approval.decided"
+    assert runner.tell("approve", "carol") == REFUSED
+    refused(runner, "content_changed")
+
+
+def test_a_no_needs_no_content(runner: Runner) -> None:
+    waiting(runner)
+    runner.tell("amend", "dave", values={"amount": 9})
+    assert runner.tell("reject", "alice", reason="too dear") == REJECTED
+
+
 def test_nothing_is_edited_that_an_earlier_step_had_approved(runner: Runner) -> None:
     """The first approver would stand for values that they never saw, or that are their own."""
     runner.start(*chain(approval("first"), approval("second"), step("b")))
-    runner.tell("approve", "alice")
+    runner.tell("approve", "alice", step="first")
     assert runner.tell("amend", "dave", values={"amount": 9}) == REFUSED
     refused(runner, "already_decided")
 
@@ -313,6 +348,32 @@ def test_a_form_is_typed(runner: Runner) -> None:
     assert runner.tell("approve", key="4", values={"cost_centre": 7}) == APPROVED
     output = runner.desk.state(request()).steps[0].output
     assert output == {"decision": "approved", "approved_by": ["alice"], "form": {"cost_centre": 7}}
+
+
+def test_a_quorum_agrees_on_one_form(runner: Runner) -> None:
+    """Nobody's values are replaced by another's behind their back."""
+    fields = [{"name": "cost_centre", "type": "integer"}, {"name": "note", "required": False}]
+    waiting(runner, form=fields, quorum=2)
+    runner.tell("approve", "alice", values={"cost_centre": 7})
+    for key, other in enumerate(({"cost_centre": 8}, {"cost_centre": 7, "note": "x"})):
+        assert runner.tell("approve", "carol", key=str(key), values=other) == REFUSED
+        refused(runner, "form_differs")
+    told = runner.desk.history(ID)[-1]
+    assert isinstance(told, events.CommandRefused)
+    assert told.message == "form: expected what alice approved with, found another note"
+    assert runner.tell("approve", "carol", key="ok", values={"cost_centre": 7}) == APPROVED
+    output = runner.desk.state(request()).steps[0].output
+    assert output == {"decision": "approved", "approved_by": ["alice", "carol"], "form": {"cost_centre": 7}}
+
+
+def test_an_edit_lets_a_quorum_give_other_values(runner: Runner) -> None:
+    waiting(runner, form=[{"name": "cost_centre", "type": "integer"}], quorum=2)
+    runner.tell("approve", "alice", values={"cost_centre": 7})
+    runner.tell("amend", "dave", values={"amount": 9})
+    now = asked_for(runner).content_hash
+    again = {"values": {"cost_centre": 8}, "content_hash": now}
+    assert runner.tell("approve", "alice", key="2", **again) == ["approval.decided"]
+    assert runner.tell("approve", "carol", key="2", **again) == APPROVED
 
 
 def test_a_rejection_says_why_and_so_does_a_remark(runner: Runner) -> None:
@@ -383,4 +444,7 @@ def test_a_second_coming_asks_again(runner: Runner) -> None:
     runner.start(approval("ok", next=("b",)), step("b", goto("ok"), max_step_runs=3))
     runner.tell("approve")
     assert runner.end("b")[-1] == "execution.waiting"
-    assert runner.tell("approve", key="2")[0] == "approval.decided"
+    assert runner.tell("approve", key="2", step="ok") == REFUSED, "it may have been meant for the first time"
+    assert runner.refusal() == ("approve", "content_changed")
+    now = asked_for(runner).content_hash
+    assert runner.tell("approve", key="3", step="ok", content_hash=now)[0] == "approval.decided"

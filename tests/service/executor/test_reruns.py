@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from services.contracts import events, ids
@@ -144,6 +145,68 @@ def test_no_approval_stands_for_the_approver_itself(runner: Runner) -> None:
     wanted = rerun(runner, by="carols-bot", owner="carol")
     assert (wanted.created_by, wanted.owner) == ("carols-bot", "carol")
     assert told(runner, wanted)[-1] == ("execution.waiting", "approve")
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("by", ["shop", "dave", "daves-bot"], ids=["requester", "amender", "amender's bot"])
+def test_nobody_approves_in_a_rerun_what_was_their_own_before(runner: Runner, by: str, reuse: bool) -> None:
+    """Somebody else asks for it again; the values are still theirs."""
+    runner.start(*chain(approval(), step("b")))
+    runner.tell("amend", "dave", values={"amount": 9})
+    runner.tell("reject", "carol", reason="no")
+    runner.tell("rerun", "erin", rerun_id=AGAIN, reuse_results=reuse)
+    told(runner, runner.desk.sent("job.requested")[-1])
+    assert decide(runner, by, owner="dave" if by == "daves-bot" else None) == ["command.refused"]
+    last = runner.desk.history(AGAIN)[-1]
+    assert isinstance(last, events.CommandRefused) and last.reason == "self_approval"
+    assert decide(runner, "carol")[0] == "approval.decided"
+
+
+def test_nor_in_a_rerun_of_a_rerun(runner: Runner) -> None:
+    runner.start(*chain(approval(), step("b")), owner="bob")
+    runner.tell("reject", "carol", reason="no")
+    runner.tell("rerun", "erin", rerun_id=AGAIN)
+    told(runner, runner.desk.sent("job.requested")[-1])
+    runner.desk.say(replace(runner.command("reject", "carol", "2", reason="no"), execution_id=AGAIN))
+    second = ids.rerun_id(AGAIN, 1)
+    runner.desk.say(
+        replace(runner.command("rerun", "frank", "2", rerun_id=second, owner=None), execution_id=AGAIN)
+    )
+    told(runner, runner.desk.sent("job.requested")[-1])
+    for by in ("bob", "shop", "erin", "frank"):
+        assert decide(runner, by, second) == ["command.refused"], by
+    assert decide(runner, "carol", second)[0] == "approval.decided"
+
+
+def decide(runner: Runner, by: str, execution_id: str = AGAIN, **more: Any) -> list[str]:
+    """Somebody approves what waits in a rerun."""
+    return runner.desk.say(replace(runner.command("approve", by, "r", **more), execution_id=execution_id))
+
+
+def test_no_results_are_reused_of_other_values(runner: Runner) -> None:
+    """A template is planned alike whatever fills it: what came of other values is no result of this one."""
+    runner.start(*three())
+    runner.end("a")
+    runner.end("b", "fail")
+    other = replace(rerun(runner), parameters={"values": {"amount": 4}, "time_range": None})
+    assert told(runner, other) == [("execution.rejected", None)]
+    [rejected] = runner.desk.history(AGAIN)
+    assert isinstance(rejected, events.ExecutionRejected)
+    assert [error.pointer for error in rejected.errors] == ["values"]
+    assert asked(runner) == []
+
+
+def test_results_are_reused_where_a_newer_form_adds_a_default(runner: Runner) -> None:
+    first = Definition(kind="pipeline", id="p", revision=1, body=BODY)
+    runner.start(*three(), definition=first)
+    runner.end("a")
+    runner.end("b", "fail")
+    form = [*BODY["form"], {"name": "copies", "type": "integer", "default": 1}]
+    newer = Definition(kind="pipeline", id="p", revision=2, body={**BODY, "form": form})
+    wanted = rerun(runner, definition=newer)
+    assert wanted.parameters["values"] == {"amount": 3, "copies": 1}
+    told(runner, wanted)
+    assert asked(runner) == ["b"]
 
 
 def test_a_rerun_runs_with_the_amended_values(runner: Runner) -> None:
