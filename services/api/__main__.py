@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from services.api import grants, keys
 from services.api.keys import Caller, Role
-from services.api.server import Server
 from services.api.settings import DatabaseOnly, Migrate, Settings
 from services.contracts import names
 from services.runtime import crash, migrations, signals, telemetry, threads
@@ -40,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(_: argparse.Namespace) -> int:
     """Take requests until SIGTERM, then drain."""
+    # Only this command needs the routes, which take half a second to load.
+    from services.api.server import Server  # noqa: PLC0415
+
     settings = load(Settings, os.environ)
     telemetry.configure("api")
     crash.arm(settings.crash)
