@@ -27,7 +27,7 @@ from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
 from services.executor.permits import PermitsContended, permit_rows
 from services.jobs.refused import Refused
-from services.runtime.processor.batch import dead_letter
+from services.runtime.processor.batch import RECORD_BYTES_MAX, dead_letter
 from services.runtime.processor.handler import Handler
 from services.runtime.processor.types import Change, Contended, Input, Poison, Routed, Row
 
@@ -37,6 +37,7 @@ _OURS = frozenset({"internal_error", "data_error", "too_large"})
 DEFINITION_WAIT = timedelta(seconds=30)
 COMMAND_WAIT = timedelta(seconds=60)
 EARLY_COMMANDS_MAX = 100
+EARLY_BYTES_MAX = 1 << 20
 # Where a worker says that it has taken or ended a step.
 _ANSWERS = ("step.progressed", "step.completed")
 
@@ -284,14 +285,18 @@ class Manager(Handler[State]):
         if faults := request.reuse_faults(resolved, original.request if original else None):
             return self._reject(parked, wanted, faults, now)
         story = decide.accept(resolved, request.request_hash(wanted), steps, now, original)
+        change = self._answered(story, parked.commands)
+        if (size := max(len(record.value or b"") for record in change.out)) > RECORD_BYTES_MAX:
+            message = f"its plan takes {size} bytes: expected at most {RECORD_BYTES_MAX}"
+            return self._reject(parked, wanted, (FieldError("", message),), now)
         metrics.ACCEPTED.inc()
-        return self._told(story, None, self._answer(story, parked.commands))
+        return change
 
     def _reject(
         self, parked: Parked, wanted: JobRequested, errors: tuple[FieldError, ...], now: datetime
     ) -> Change[State]:
         story = decide.reject(wanted, request.request_hash(wanted), errors, now)
-        change = self._told(story, None, self._answer(story, parked.commands))
+        change = self._answered(story, parked.commands)
         return replace(change, dead=Poison("rejected", "; ".join(map(str, errors))))
 
     def _commanded(
@@ -299,22 +304,21 @@ class Manager(Handler[State]):
     ) -> Change[State]:
         if isinstance(state, Execution):
             _check_tenant(wanted, state.tenant)
-            story = Story.on(state, wanted.command_id, now)
-            commands.decide(story, wanted)
-            return self._told(story, state)
+            return self._told(self._decided(Story.on(state, wanted.command_id, now), wanted), state)
         parked = state if isinstance(state, Parked) else Parked(request=None, until=now + COMMAND_WAIT)
         if parked.request is not None and wanted.kind == "cancel":
             _check_tenant(wanted, parked.request.tenant)
             # It has no plan yet and will need none.
             story = decide.accept(parked.request, request.request_hash(parked.request), (), now)
-            return self._told(story, None, self._answer(story, (*parked.commands, record)))
-        if len(parked.commands) >= EARLY_COMMANDS_MAX:
-            raise Poison(
-                "too_many_commands", f"{EARLY_COMMANDS_MAX} commands wait for this execution already"
-            )
+            return self._answered(story, (*parked.commands, record))
+        held = sum(len(early.value or b"") for early in parked.commands)
+        if len(parked.commands) >= EARLY_COMMANDS_MAX or held + len(record.value or b"") > EARLY_BYTES_MAX:
+            wait = f"{len(parked.commands)} commands of {held} bytes wait for this execution already"
+            message = f"{wait}; expected at most {EARLY_COMMANDS_MAX}, and {EARLY_BYTES_MAX} bytes in all"
+            raise Poison("too_many_commands", message)
         return _kept(structs.replace(parked, commands=(*parked.commands, record)))
 
-    def _answer(self, story: Story, early: Iterable[Input]) -> list[Outgoing]:
+    def _answered(self, story: Story, early: Iterable[Input]) -> Change[State]:
         """Decide on commands that came before their execution; dead letters of those it is none of."""
         letters: list[Outgoing] = []
         for record in early:
@@ -325,8 +329,21 @@ class Manager(Handler[State]):
             except Poison as error:
                 letters.append(dead_letter(self.name, record, error))
             else:
-                commands.decide(story, wanted)
-        return letters
+                story = self._decided(story, wanted)
+        return self._told(story, None, letters)
+
+    def _decided(self, story: Story, wanted: ExecutionCommand) -> Story:
+        """The story with the command's answer. One that no record can hold is a refusal: somebody waits."""
+        decided = story.draft()
+        commands.decide(decided, wanted)
+        told = (*decided.events[len(story.events) :], *decided.reruns[len(story.reruns) :])
+        sizes = ((len(self._codec.encode(record)), type(record).__name__) for record in told)
+        size, name = max(sizes, default=(0, ""))
+        if size <= RECORD_BYTES_MAX:
+            return decided
+        message = f"it leads to {name} of {size} bytes; a record takes {RECORD_BYTES_MAX}"
+        commands.refuse(story, wanted, "too_large", message)
+        return story
 
     def _unknown(self, key: str, parked: Parked, now: datetime) -> Change[State]:
         if now < parked.until:

@@ -34,13 +34,19 @@ def decide(story: Story, wanted: ExecutionCommand) -> None:
             raise Refusal("unknown_command", f"expected one of {', '.join(sorted(_KINDS))}")
         _KINDS[wanted.kind](story, wanted)
     except Refusal as refusal:
-        story.tell(
-            events.CommandRefused,
-            command=wanted.kind,
-            requested_by=wanted.requested_by,
-            reason=refusal.reason,
-            message=str(refusal)[:MESSAGE_CHARS_MAX],
-        )
+        refuse(story, wanted, refusal.reason, str(refusal))
+
+
+def refuse(story: Story, wanted: ExecutionCommand, reason: str, message: str) -> None:
+    """The answer to a command that changes nothing."""
+    story.cause = wanted.command_id
+    story.tell(
+        events.CommandRefused,
+        command=wanted.kind,
+        requested_by=wanted.requested_by,
+        reason=reason,
+        message=message[:MESSAGE_CHARS_MAX],
+    )
 
 
 def rerun_request(state: Execution, rerun: Rerun) -> JobRequested:

@@ -16,7 +16,6 @@ from services.executor.core.story import Story
 from services.executor.core.visit import MESSAGE_CHARS_MAX, Hook
 from services.language import expressions
 from services.language.expressions import ExpressionError
-from services.language.placeholders import Unfilled
 
 KIND = "API"
 OUT_MAX = 100
@@ -52,8 +51,8 @@ def ask(story: Story, index: int, number: int, action: Action) -> str:
         raise Unmet("too_many_actions", f"{OUT_MAX} actions are out, and none has ended")
     try:
         parameters = filling.call(action.parameters, context(story.execution, index))
-    except Unfilled as error:
-        raise Unmet("unresolved_placeholder", str(error)) from None
+    except filling.Unaskable as error:
+        raise Unmet(error.reason, str(error)) from None
     name = f"{step.plan.name}.{action.on}.{number}.{visit.number}"
     plan = PlannedStep(
         name=name,

@@ -9,10 +9,10 @@ from services.contracts import events
 from services.executor.core import approvals, ending
 from services.executor.core.acting import acted
 from services.executor.core.execution import Step
+from services.executor.core.filling import Unaskable
 from services.executor.core.leading import begun, hold, led, places, visit_of
 from services.executor.core.story import Story
-from services.executor.core.visit import MESSAGE_CHARS_MAX, Held, Phase, Visit
-from services.language.placeholders import Unfilled
+from services.executor.core.visit import Held, Phase, Visit
 
 
 def come(story: Story, index: int) -> None:
@@ -95,10 +95,9 @@ def _ask(story: Story, index: int) -> bool:
     story.visit(index, phase="work")
     try:
         story.ask(index)
-    except Unfilled as error:
+    except Unaskable as error:
         story.change(index, closed=story.execution.steps[index].asked)
-        message = str(error)[:MESSAGE_CHARS_MAX]
-        hold(story, index, Held(done=False, reason="unresolved_placeholder", message=message))
+        hold(story, index, Held(done=False, reason=error.reason, message=str(error)))
         return True
     return False
 

@@ -37,6 +37,13 @@ class Story:
         """The story of a decision on an existing execution."""
         return cls(state.execution_id, state.tenant, cause, now, state)
 
+    def draft(self) -> "Story":
+        """The same so far; what is told or asked there is not told here."""
+        lists = (self.events, self.requests, self.controls, self.reruns)
+        return Story(
+            self.execution_id, self.tenant, self.cause, self.now, self.state, *([*kept] for kept in lists)
+        )
+
     @property
     def execution(self) -> Execution:
         """The state, once there is one."""
@@ -60,7 +67,7 @@ class Story:
         self.events.append(event)
 
     def ask(self, index: int) -> None:
-        """Ask for the next attempt of a unit. Raises Unfilled when its parameters cannot be filled."""
+        """Ask for the next attempt of a unit. Raises Unaskable."""
         step = self.execution.unit(index)
         asked = replace(
             step,

@@ -198,6 +198,14 @@ def test_only_so_many_commands_wait(desk: Desk) -> None:
     assert [reason for reason, _, _ in letters(desk)] == ["too_many_commands"]
 
 
+def test_only_so_many_bytes_of_commands_wait(desk: Desk) -> None:
+    for number in range(5):
+        desk.say(command("amend", key=str(number), values={"note": "x" * 250_000}))
+    [(reason, message, _)] = letters(desk)
+    assert reason == "too_many_commands"
+    assert "expected at most 100, and 1048576 bytes in all" in message
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_the_command_of_another_tenant_changes_nothing(desk: Desk, early: bool) -> None:
     forged = command("cancel", tenant="rival")
