@@ -189,11 +189,11 @@ def test_a_revoked_step_stops_and_says_nothing(lanes: Lanes, manager: Manager) -
     lanes.revoke(revocation(request, attempt_id="of another"))
     assert places == []
     lanes.revoke(revocation(request, attempt_id=request.attempt_id, take_id=taken(request).take_id))
-    until(lambda: lanes.known(request.attempt_id) is None, 2, "the end of the revoked step")
+    until(lambda: lanes.known(request.attempt_id) is None, 10, "the end of the revoked step")
     assert places == [Place(0, 7)]
     assert lanes.known(other.attempt_id) is not None
     lanes.revoke(revocation(other))
-    until(lambda: lanes.known(other.attempt_id) is None, 2, "the end of the other one")
+    until(lambda: lanes.known(other.attempt_id) is None, 10, "the end of the other one")
     assert manager.outcomes(request) == manager.outcomes(other) == []
 
 
@@ -203,10 +203,10 @@ def test_two_takes_of_one_attempt_are_each_revoked_and_waited_for(lanes: Lanes, 
     places = settled(lanes)
     lanes.start([first, second], claimed=True)
     lanes.revoke(revocation(request, take_id="second"))
-    until(lambda: places == [Place(0, 8)], 2, "the end of the second take")
+    until(lambda: places == [Place(0, 8)], 10, "the end of the second take")
     assert lanes.known(request.attempt_id) is not None
     lanes.revoke(revocation(request))
-    until(lambda: lanes.known(request.attempt_id) is None, 2, "the end of the first take")
+    until(lambda: lanes.known(request.attempt_id) is None, 10, "the end of the first take")
     assert places == [Place(0, 8), Place(0, 7)]
 
 

@@ -70,7 +70,7 @@ def test_a_running_export_is_cancelled_and_run_again(client: Client, workers: Wo
     execution = export(client)
     until(lambda: gate.waiting() == 1, REJOIN_S, "a running query")
     client.command(execution, "cancel", reason="wrong month")
-    until(lambda: gate.waiting() == 0, 2, "the end of the query")
+    until(lambda: gate.waiting() == 0, 10, "the end of the query")
     assert client.wait(execution, "execution.cancelled")[-2:] == ["step.cancelled", "execution.cancelled"]
     gate.open()
     again = ids.rerun_id(execution, 1)
