@@ -7,7 +7,7 @@ from services.contracts.commands import Json
 from services.contracts.errors import FieldError
 from services.language import expressions, placeholders, scope
 from services.language.expressions import ExpressionError, expression_text
-from services.language.paths import Path
+from services.language.paths import Path, written
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Work:
     places: tuple[Place, ...] = ()
 
     def faults(self, known: scope.Known) -> list[FieldError]:
-        """Every template that cannot be filled with what is known."""
-        return [fault for place in self.places for fault in place.faults(known)]
+        """Every template that cannot be filled with what is known; every secret that could go anywhere."""
+        return [*(fault for place in self.places for fault in place.faults(known)), *self._exposed()]
 
     def unfillable(self, values: Mapping[str, Json], later: frozenset[str]) -> list[FieldError]:
         """Every template that these values cannot fill."""
@@ -65,6 +65,17 @@ class Work:
             except placeholders.Unfilled as unfilled:
                 found += unfilled.errors
         return found
+
+    def _exposed(self) -> Iterator[FieldError]:
+        """Whoever names the host of a call, by a value or result, would be sent its secrets."""
+        if not placeholders.names_host(self.parameters.get("url")):
+            return
+        for place in self.places:
+            for name in sorted({written(path) for path in _secrets(place.template)}):
+                message = (
+                    f"${{{name}}} cannot go to a host that a value names; write the host into the definition"
+                )
+                yield FieldError(place.pointer, message)
 
     def paths(self) -> frozenset[Path]:
         """Every path that the templates read."""
@@ -77,6 +88,10 @@ def paths_of(expression: str | None) -> frozenset[Path]:
         return frozenset() if expression is None else expressions.parse(expression).paths()
     except ExpressionError:
         return frozenset()
+
+
+def _secrets(template: Json) -> Iterator[Path]:
+    return (path for path in placeholders.names(template) if path[0] == scope.SECRETS)
 
 
 def _paths(template: Json) -> Iterator[Path]:

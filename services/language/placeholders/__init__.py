@@ -16,6 +16,7 @@ from services.language import scope
 from services.language.placeholders import data, headers, query, url
 from services.language.placeholders.filling import BYTES_MAX, Filling, Names, Unfilled, Values
 from services.language.placeholders.parts import REFERENCES_MAX, names
+from services.language.placeholders.url import names_host
 
 __all__ = [
     "AT_CREATION",
@@ -33,6 +34,7 @@ __all__ = [
     "fill_query",
     "fill_url",
     "names",
+    "names_host",
     "redacted",
     "with_query",
 ]

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 
 from services.contracts import urls
 from services.contracts.commands import Json
+from services.language.paths import ExpressionError
 from services.language.placeholders.filling import Filling, Later
-from services.language.placeholders.parts import Parts, Reference
+from services.language.placeholders.parts import Parts, Reference, parts
 from services.language.placeholders.query import encoded, written
 from services.language.values import Unfit, kind, scalar_text
 
@@ -51,6 +52,16 @@ def filled(filling: Filling, template: Json, pointer: str, rules: Rules) -> str:
         return ""
     url = _Url(filling, pointer, rules, iter([part for part in found if isinstance(part, Reference)]))
     return url.joined(regions)
+
+
+def names_host(template: Json) -> bool:
+    """Whether a value names the scheme, host or port of a URL, or a part of them."""
+    try:
+        found = parts(template) if isinstance(template, str) else ()
+    except ExpressionError:
+        return False  # no placeholders, as the check of the URL tells
+    regions = _regions("".join(part if isinstance(part, str) else _MARK for part in found), Rules(True))
+    return not isinstance(regions, str) and _MARK in regions["head"]
 
 
 def _references(found: Parts) -> int:
