@@ -52,8 +52,10 @@ def manage() -> int:
 
 def work() -> int:
     """A worker."""
+    from services.executor import allocator  # noqa: PLC0415
     from services.executor.worker import main  # noqa: PLC0415
 
+    allocator.share_one_arena()
     chosen = settings.load(WorkerSettings, os.environ)
     telemetry.configure("executor-worker")
     crash.arm(chosen.crash)

@@ -23,6 +23,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 CHUNK_BYTES = 1 << 20
 PART_BYTES = 8 << 20
+GATHERED_BYTES = 64 * 1024
 KEY_BYTES_MAX = 1024
 ABANDONED_S = 60
 _SEGMENT = r"[A-Za-z0-9_@-][A-Za-z0-9._@-]{0,254}"
@@ -217,7 +218,7 @@ class _FolderWriter:
         with _told(key):
             descriptor, name = tempfile.mkstemp(dir=folder / _UNFINISHED)
         self._temporary = Path(name)
-        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=CHUNK_BYTES)
+        self._file: BinaryIO = os.fdopen(descriptor, "wb", buffering=GATHERED_BYTES)
         self._written = self._advised = 0
         fcntl.flock(self._file, fcntl.LOCK_EX)  # gone with the process, however it ends
 

@@ -43,7 +43,8 @@ _HEADER_BYTES_MAX = _HEAD.size + _KEY_ID_BYTES_MAX + _WRAPPED_BYTES
 _GZIP = 31  # zlib's word for a gzip frame
 _TAIL_BYTES = 64 * 1024  # enough for the index of 16 GB
 
-Codec = Callable[[bytes], bytes]
+Bytes = bytes | bytearray | memoryview
+Codec = Callable[[Bytes], Bytes]
 
 
 class ContainerError(Exception):
@@ -159,7 +160,7 @@ class SealedWriter:
         """Of everything written so far, in hex."""
         return self._hash.hexdigest()
 
-    def write(self, data: "bytes | memoryview") -> int:
+    def write(self, data: Bytes) -> int:
         """Append bytes; each full chunk goes to the store at once. Raises BlobsUnavailable."""
         self._hash.update(data)
         self.bytes += len(data)
@@ -170,21 +171,21 @@ class SealedWriter:
             piece = view[at : at + taken]
             at += taken
             # A caller that writes whole chunks is spared a copy.
-            self._seal(_CHUNK, bytes(piece) if not self._rest else bytes(self._rest + piece))
+            self._seal(_CHUNK, self._rest + piece if self._rest else piece)
             self._rest.clear()
         self._rest += view[at:]
         return len(data)
 
     def finish(self) -> None:
         """Write what is left and the index; the file is visible then. Raises BlobExists, BlobsUnavailable."""
-        self._seal(_LAST_CHUNK, bytes(self._rest))
+        self._seal(_LAST_CHUNK, self._rest)
         index = _TOTALS.pack(self.bytes, self._hash.digest()) + _big_endian(self._lengths).tobytes()
         index_at = self._stored
         self._put(self._chunks.seal(_INDEX, len(self._lengths), index))
         self._put(_END.pack(index_at, END_MAGIC))
         self._writer.finish()
 
-    def _seal(self, kind: int, plain: bytes) -> None:
+    def _seal(self, kind: int, plain: Bytes) -> None:
         if self._stored == 0:
             self._put(self._header)
         sealed = self._chunks.seal(kind, len(self._lengths), self._compress(plain))
@@ -298,7 +299,7 @@ class _Chunks:
         self._cipher = AESGCM(data_key)
         self._context = context
 
-    def seal(self, kind: int, number: int, data: bytes) -> bytes:
+    def seal(self, kind: int, number: int, data: Bytes) -> bytes:
         place = _PLACE.pack(kind, number)
         return self._cipher.encrypt(place, data, place + self._context)
 
