@@ -1,7 +1,10 @@
 """/v1/requests and /v1/approvals: creation, views in S3's words, commands. The manager is played here."""
 
+import json
+import re
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +13,7 @@ from msgspec import structs
 
 from services import jobs
 from services.api.openapi import COMMANDS
+from services.cli import sample
 from services.contracts import events
 from services.contracts.commands import ExecutionCommand
 from services.contracts.events import Event
@@ -17,6 +21,7 @@ from tests.serving import Api, facts
 from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
+ROOT = Path(__file__).parents[2]
 
 CALL = {"method": "POST", "url": "https://api.example/post?q=${to}", "data": {"n": "${n}"}, "headers": {}}
 PIPELINE: dict[str, Any] = {
@@ -87,6 +92,22 @@ def given(api: Api, id: str) -> list[ExecutionCommand]:
 def faults(answer: httpx.Response) -> list[str]:
     assert answer.status_code == 400, answer.text
     return [error["pointer"] for error in answer.json()["errors"]]
+
+
+def test_the_examples_can_be_stored_and_asked_for_as_the_page_says(client: httpx.Client) -> None:
+    def put(path: str, file: str) -> None:
+        content = (ROOT / "examples" / file).read_bytes()
+        headers = {"Content-Type": "application/yaml"}
+        client.put(f"/v1/{path}", content=content, headers=headers).raise_for_status()
+
+    client.put(f"/v1/datasets/{sample.DATASET_ID}", json=sample.DATASET).raise_for_status()
+    put("datasets/bookings", "bookings.yaml")
+    put("pipelines/refund", "pipelines/refund.yaml")
+    put("pipelines/orders", "pipelines/orders.yaml")
+    (asked,) = re.findall(
+        r"^POST /v1/requests +({.*}) +202", (ROOT / "docs/requests.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert client.post("/v1/requests", json=json.loads(asked)).status_code == 202
 
 
 def test_what_is_asked_for_carries_everything(api: Api, client: httpx.Client) -> None:

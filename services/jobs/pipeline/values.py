@@ -123,6 +123,8 @@ def _fitting(field: FormField) -> str:
         return f"one of {listed(str(one) for one in field.choices)}"
     if field.pattern is not None:
         return f"text that matches {field.pattern}"
+    if field.type == "string" and field.max_length is not None:
+        return f"text of at most {field.max_length} characters"
     return "a value" if field.type == ANY else _WANTED[field.type]
 
 

@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "pipelines"
 S3_EXAMPLE = EXAMPLES / "make-api-call.json"
 RUN_BY = {
     "make-api-call.json": ["Make API Call"],
+    "orders.yaml": ["Judge", "Approve", "Export"],
     "refund.yaml": ["Look up order", "Judge", "Tell failure", "Approve", "Pay", "Bookings"],
     "workbook-actions.yaml": ["task1", "task2", "task3"],
     "workbook-gotos.yaml": ["task1", "task2", "task3"],

@@ -65,6 +65,7 @@ UNFIT: list[tuple[dict[str, Any], Any, str]] = [
     ({}, None, f"expected {TEXT}, found nothing"),
     ({"choices": ["a"]}, None, "expected one of a, found nothing"),
     ({"pattern": "[0-9]+"}, None, "expected text that matches [0-9]+, found nothing"),
+    ({"max_length": 20}, None, "expected text of at most 20 characters, found nothing"),
     (
         {"type": "boolean", "title": "Gift", "description": "wrapped, with a card"},
         None,
