@@ -244,6 +244,40 @@ def test_two_limits_are_taken_in_one_order(managers: Managers) -> None:
     assert not managers.body.holders() and not managers.body.waiters()
 
 
+def of(holds_one: bool | None, holds_two: bool | None) -> list[dict[str, Any]]:
+    """Limits by two keys, each with its flag; None: not limited by it."""
+    flags = {"key:one": holds_one, "key:two": holds_two}
+    return [
+        {"key": key, "max": 1, "holds_paused": holds} for key, holds in flags.items() if holds is not None
+    ]
+
+
+def test_two_whose_flags_differ_do_not_wait_for_each_other(managers: Managers) -> None:
+    """Were the flags to decide the order, each would have the permit that the other one waits for."""
+    made = [of(False, None), of(None, False), of(False, True), of(True, False)]
+    jobs = [limited(managers, 4, limits)[place] for place, limits in enumerate(made)]
+    for one in jobs:
+        managers.accepted(one)
+    for one in jobs:
+        managers.turned(lambda one=one: one.execution_id in managers.asked(), "its turn")
+        managers.end(one)
+    assert not managers.body.holders() and not managers.body.waiters()
+
+
+def test_nor_do_they_after_a_pause(managers: Managers) -> None:
+    """What is kept is the second key. Without the first, to be taken again, others could have that one."""
+    first, second = limited(managers, 2, of(False, True))
+    managers.accepted(first)
+    managers.say(command("pause", first))
+    attempt = ids.attempt_id(first.execution_id, "noop", 1)
+    managers.say(outcome(attempt, first, outcome="retry", reason="r", message="m"))
+    managers.turned(lambda: "step.retry_scheduled" in managers.names(first), "the end of what ran")
+    managers.accepted(second)
+    managers.say(command("resume", first))
+    managers.turned(lambda: "execution.resumed" in managers.names(first), "its going on")
+    assert managers.body.holders() == {first.execution_id}
+
+
 def test_waiting_for_a_permit_is_bounded_by_the_queue_timeout(managers: Managers) -> None:
     first, second = limited(managers, 2)
     managers.accepted(first)

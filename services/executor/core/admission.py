@@ -160,7 +160,7 @@ class Admission:
         if (queued or story.requests) and not state.paused:
             return self._taken(story, wanted, min(queued, default=story.now), eager=eager)
         if state.status is Status.WAITING and not any(_outs(state)):
-            return self._given_back(story, [limit for limit in wanted if not limit.holds_paused]), False
+            return self._given_back(story, limits.given_back(wanted, state.permits)), False
         return [], state.awaits is None
 
     def _taken(

@@ -4,10 +4,12 @@
 
 A key is shared within its tenant. An execution takes the permits of its limits before its first step and
 gives them back when it ends; while it waits or is paused, and nothing of it runs, it gives back those that do
-not hold when paused. Permits are taken in one order everywhere, so that no two wait for each other.
+not hold when paused. No two wait for each other, because all take their permits in the order of the keys. A
+key's place must not depend on `holds_paused`, which is each execution's own; and a permit that comes before
+one that is kept over a pause is kept too, for it could not be taken again in order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -34,7 +36,13 @@ def of(request: JobRequested | None) -> tuple[Limit, ...]:
     if request is None or not request.limits:
         return ()
     found = [_limit(request.tenant, entry) for entry in request.limits]
-    return tuple(sorted(found, key=lambda limit: (not limit.holds_paused, limit.key)))
+    return tuple(sorted(found, key=lambda limit: limit.key))
+
+
+def given_back(wanted: tuple[Limit, ...], held: Collection[str]) -> tuple[Limit, ...]:
+    """The limits that an execution leaves while it waits: those behind the last of `held` that it keeps."""
+    kept = (place for place, limit in enumerate(wanted, 1) if limit.holds_paused and limit.key in held)
+    return wanted[max(kept, default=0) :]
 
 
 def faults(request: JobRequested) -> Iterator[FieldError]:

@@ -74,7 +74,17 @@ def test_limits_are_taken_in_one_order_and_are_the_tenants_own() -> None:
         {"key": "key:x", "max": 1},
     ]
     found = limits.of(job(limits=named))
-    assert [limit.key for limit in found] == ["acme/pipeline:p", "acme/key:x", "acme/tenant"]
+    assert [limit.key for limit in found] == ["acme/key:x", "acme/pipeline:p", "acme/tenant"]
+
+
+@pytest.mark.parametrize(
+    ("held", "left"),
+    [("", "xpt"), ("x", "xpt"), ("xp", "t"), ("xpt", "t")],
+    ids=["nothing", "before", "up to it", "all"],
+)
+def test_what_is_kept_over_a_pause_is_a_beginning_of_the_order(held: str, left: str) -> None:
+    wanted = tuple(limits.Limit(key, 1, key == "p") for key in "xpt")
+    assert "".join(limit.key for limit in limits.given_back(wanted, held)) == left
 
 
 @pytest.mark.parametrize(
