@@ -134,7 +134,6 @@ def _http_server(parts: Parts, settings: Settings) -> uvicorn.Server:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(HTTP_DRAIN_S),
         limit_concurrency=2_000,
-        h11_max_incomplete_event_size=65_536,
         lifespan="off",
     )
     return uvicorn.Server(config)

@@ -24,7 +24,9 @@ from services.api.quick import METHOD, PATH, Headers, Quick, is_this
 _METHOD, _URL = METHOD.encode(), PATH.encode()
 _ANY_ID = "0" * 40
 HEAD_WITHIN_S = 10.0
+HEAD_BYTES_MAX = 64 * 1024
 _TOO_SLOW = b"expected a request's whole headers within %g s" % HEAD_WITHIN_S
+_TOO_LARGE = b"expected at most %d bytes of headers" % HEAD_BYTES_MAX
 Observe = Callable[[ASGIApp], ASGIApp]
 
 
@@ -51,7 +53,8 @@ class Wire(HttpToolsProtocol):
     quick: Quick
     observe: Observe
     _held: _Pending | None = None
-    _wants_head = False
+    _wants_head = _in_head = False
+    _head_bytes = 0
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -65,6 +68,8 @@ class Wire(HttpToolsProtocol):
         """Feed the parser; a body of which a part is missing is the application's to wait for."""
         if self.timeout_keep_alive_task is not None:  # any byte ends uvicorn's patience, and begins ours
             self._wants_head = True
+        if self._in_head:
+            self._head_bytes += len(data)
         super().data_received(data)
         held, self._held = self._held, None
         if held is not None and not self.transport.is_closing():
@@ -75,7 +80,9 @@ class Wire(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         """Headers that came whole with their first byte, as nearly all do, need no timer."""
-        if self._wants_head and self._patience is None:
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._give_up(b"431 Request Header Fields Too Large", _TOO_LARGE)
+        elif self._wants_head and self._patience is None:
             self._patience = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
         elif not self._wants_head and self._patience is not None:
             self._patience.cancel()
@@ -83,27 +90,32 @@ class Wire(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._patience = None
+        if self._is_answering():
+            self._await_head()  # the answer to the request before it goes first
+        else:
+            self._give_up(b"408 Request Timeout", _TOO_SLOW)
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _give_up(self, status: bytes, why: bytes) -> None:
         if self.transport.is_closing():
             return
-        before: RequestResponseCycle | None = self.cycle
-        if before is not None and not before.response_complete:
-            self._await_head()  # the answer to the request before it goes first
-            return
-        head = (
-            b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-            b"content-length: %d\r\n\r\n" % len(_TOO_SLOW)
-        )
-        self.transport.write(head + _TOO_SLOW)
+        if not self._is_answering():
+            head = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: text/plain\r\n" % status
+            self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(why), why))
         self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps behind another one that is still being answered."""
-        self._wants_head = True
+        self._wants_head = self._in_head = True
+        self._head_bytes = 0  # of what comes from now on: one read is bounded by itself
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Hold the request if it may be a plain submit, and the connection has nothing else to do."""
-        self._wants_head = False
+        self._wants_head = self._in_head = False
         before: RequestResponseCycle | None = self.cycle
         if (
             self.url == _URL

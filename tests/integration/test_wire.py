@@ -145,16 +145,17 @@ def test_nothing_is_taken_without_a_key_or_with_an_unknown_one(api: Api) -> None
     assert status == 401
 
 
-def dripped(connection: socket.socket, text: bytes) -> tuple[float, bytes]:
-    """Seconds until the server gave up on a byte now and then, and what it said."""
+def dripped(connection: socket.socket, text: bytes, size: int = 1) -> tuple[float, bytes]:
+    """Seconds until the server gave up on a piece now and then, and what it said."""
     connection.setblocking(False)
     started = time.monotonic()
-    left = iter(text)
+    left = iter(range(0, len(text), size))
     said: list[bytes] = []
 
     def given_up() -> bool:
         try:
-            connection.send(bytes([next(left)]))
+            at = next(left)
+            connection.send(text[at : at + size])
             while piece := connection.recv(65_536):
                 said.append(piece)
         except BlockingIOError:
@@ -189,6 +190,25 @@ def test_headers_that_do_not_end_in_time_end_the_connection(
             took_s, said = dripped(connection, slow)
         assert said.startswith(b"HTTP/1.1 408 "), (name, said)
         assert 0.9 < took_s < 10, (name, took_s)
+
+
+def test_headers_without_end_end_the_connection_before_they_fill_the_memory(api: Api) -> None:
+    with connected(api) as connection:
+        connection.sendall(head(api, ENDLESS[:60_000].decode()) + NOOP)
+        assert answers(connection, 1)[0][0] == 202
+        took_s, said = dripped(connection, b"GET /livez HTTP/1.1\r\n" + b"X-More: 1\r\n" * 100_000, 11_000)
+    assert said.startswith(b"HTTP/1.1 431 ")
+    assert took_s < wire.HEAD_WITHIN_S
+
+
+def test_a_large_body_that_nobody_reads_is_no_head(api: Api) -> None:
+    body = b"x" * 1_000_000
+    with connected(api) as connection:
+        connection.sendall(head(api, body=body, method="GET /v1/executions"))
+        assert answers(connection, 1)[0][0] == 200
+        connection.sendall(body)
+        connection.sendall(head(api) + NOOP)
+        assert answers(connection, 1)[0][0] == 202
 
 
 def test_late_headers_behind_a_request_wait_for_its_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
