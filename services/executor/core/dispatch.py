@@ -38,6 +38,10 @@ class Waiter:
     priority: int
     since: datetime
 
+    def __lt__(self, other: "Waiter") -> bool:
+        """Who was kept back and waits again since the same instant finds its former place in the heap."""
+        return False  # which of the two comes first does not matter: the former one is passed over
+
     def rank(self, now: datetime) -> int:
         """Its class by now. What is high has nowhere to rise to."""
         if self.priority >= HIGHEST:

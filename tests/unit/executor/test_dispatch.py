@@ -34,6 +34,16 @@ def one(desk: Desk, now: datetime = NOW) -> str:
     return key
 
 
+def test_who_is_paused_and_goes_on_waits_since_the_same_instant() -> None:
+    desk = Desk(Pace(2))
+    for _ in range(3):
+        wait(desk, "paused")
+        desk.keep("paused", "a", None)
+    wait(desk, "paused")
+    wait(desk, "later", since=NOW + SECOND)
+    assert [one(desk), one(desk)] == ["paused", "later"]
+
+
 def test_a_newcomer_goes_out_at_once_only_if_nobody_waits_for_the_same_room() -> None:
     desk = Desk(Pace(3))
     desk.spent["a"] += 3
