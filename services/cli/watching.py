@@ -96,7 +96,7 @@ def _plain(event: Event) -> str:
     parts += [str(event[name]) for name in ("command", "reason", "message") if event.get(name)]
     parts += [f"by {event['requested_by']}"] if event.get("requested_by") else []
     parts += [f"again at {event['retry_at'][11:19]}"] if event.get("retry_at") else []
-    parts += [f"until {event['until'][:19]}Z"] if event.get("until") else []
+    parts += [f"until {output.instant(event['until'])}"] if event.get("until") else []
     return " ".join(parts)
 
 
