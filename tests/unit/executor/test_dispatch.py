@@ -14,6 +14,11 @@ SECOND = timedelta(seconds=1)
 TENANTS: dict[str, str] = {}
 
 
+def desk_of(window: int) -> Desk:
+    """A desk with so much room."""
+    return Desk(Pace(window, window))
+
+
 def wait(desk: Desk, key: str, tenant: str = "a", priority: int = 1, since: datetime = NOW) -> None:
     TENANTS[key] = tenant
     desk.keep(key, tenant, Load(0, Waiter(key, tenant, priority, since)))
@@ -35,7 +40,7 @@ def one(desk: Desk, now: datetime = NOW) -> str:
 
 
 def test_who_is_paused_and_goes_on_waits_since_the_same_instant() -> None:
-    desk = Desk(Pace(2))
+    desk = desk_of(2)
     for _ in range(3):
         wait(desk, "paused")
         desk.keep("paused", "a", None)
@@ -45,7 +50,7 @@ def test_who_is_paused_and_goes_on_waits_since_the_same_instant() -> None:
 
 
 def test_a_newcomer_goes_out_at_once_only_if_nobody_waits_for_the_same_room() -> None:
-    desk = Desk(Pace(3))
+    desk = desk_of(3)
     desk.spent["a"] += 3
     assert not desk.has_room("a") and not desk.has_room("b")
     desk.begin()
@@ -58,7 +63,7 @@ def test_a_newcomer_goes_out_at_once_only_if_nobody_waits_for_the_same_room() ->
 
 
 def test_the_last_room_is_for_tenants_that_have_little_out() -> None:
-    desk = Desk(Pace(8))
+    desk = desk_of(8)
     for number in range(40):
         wait(desk, f"a{number}", "a")
     assert len(take(desk)) == 6
@@ -71,7 +76,7 @@ def test_the_last_room_is_for_tenants_that_have_little_out() -> None:
 
 
 def test_tenants_take_turns_however_many_wait_of_one() -> None:
-    desk = Desk(Pace(1))
+    desk = desk_of(1)
     for number in range(1000):
         wait(desk, f"a{number:03}", "a", since=NOW + number * SECOND)
     for number in range(3):
@@ -81,7 +86,7 @@ def test_tenants_take_turns_however_many_wait_of_one() -> None:
 
 
 def test_the_higher_class_goes_first_and_the_older_of_a_class() -> None:
-    desk = Desk(Pace(1))
+    desk = desk_of(1)
     for key, priority, age in (("n2", 1, 2), ("l", 0, 9), ("h", 2, 0), ("n1", 1, 5)):
         wait(desk, key, priority=priority, since=NOW - age * SECOND)
     assert [one(desk) for _ in range(4)] == ["h", "n1", "n2", "l"]
@@ -95,7 +100,7 @@ def test_a_class_rises_with_the_wait_and_high_has_nowhere_to_rise_to() -> None:
 
 def test_low_starts_within_ten_minutes_under_endless_high() -> None:
     """Highs come at twice the pace at which there is room: their line only grows."""
-    desk, pace = Desk(Pace(1)), timedelta(seconds=5)
+    desk, pace = desk_of(1), timedelta(seconds=5)
     started: dict[str, datetime] = {}
     lows = {f"low{number}": NOW + number * timedelta(minutes=7) for number in range(12)}
     now = NOW
@@ -113,7 +118,7 @@ def test_low_starts_within_ten_minutes_under_endless_high() -> None:
 
 
 def test_a_flood_of_overdue_ones_leaves_every_second_turn_to_high() -> None:
-    desk = Desk(Pace(1))
+    desk = desk_of(1)
     for number in range(100):
         wait(desk, f"low{number}", priority=0, since=NOW - timedelta(hours=1))
     for number in range(10):
@@ -122,7 +127,7 @@ def test_a_flood_of_overdue_ones_leaves_every_second_turn_to_high() -> None:
 
 
 def test_who_was_chosen_and_did_not_go_is_chosen_again() -> None:
-    desk = Desk(Pace(2))
+    desk = desk_of(2)
     for key, tenant in zip("xyz", "abc", strict=True):
         wait(desk, key, tenant)
     first = set(desk.choose(NOW))
@@ -135,7 +140,7 @@ def test_who_was_chosen_and_did_not_go_is_chosen_again() -> None:
 
 
 def test_who_no_longer_waits_is_passed_over() -> None:
-    desk = Desk(Pace(2))
+    desk = desk_of(2)
     for key, tenant in zip("xyz", "abc", strict=True):
         wait(desk, key, tenant)
     desk.choose(NOW)
@@ -159,7 +164,7 @@ MOVES = st.lists(
 def test_never_more_are_out_than_there_is_room_and_nobody_is_lost(
     window: int, moves: list[tuple[str, int, int, int]]
 ) -> None:
-    desk, out, waiting, now = Desk(Pace(window)), set[str](), set[str](), NOW
+    desk, out, waiting, now = desk_of(window), set[str](), set[str](), NOW
     for verb, number, tenant, priority in moves:
         key, now = f"k{number}", now + 40 * SECOND
         match verb:
@@ -193,7 +198,7 @@ def test_never_more_are_out_than_there_is_room_and_nobody_is_lost(
 
 @given(tenants=st.integers(2, 6), data=st.data())
 def test_nobody_waits_longer_than_one_turn_of_each_other_tenant(tenants: int, data: st.DataObject) -> None:
-    desk = Desk(Pace(1))
+    desk = desk_of(1)
     for tenant in range(tenants):
         for number in range(data.draw(st.integers(5, 30))):
             wait(desk, f"{tenant}.{number:03}", f"t{tenant}", data.draw(st.integers(0, 2)))
