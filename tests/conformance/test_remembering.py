@@ -161,6 +161,20 @@ def test_a_contended_batch_leaves_nothing_and_is_decided_again_by_a_handler_that
     one.member.leave()
 
 
+def test_a_batch_that_is_contended_for_ever_pauses_the_loop_and_goes_on_when_it_can(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Rememberer.of(world)
+    world.put("in.a", "first", SEAT.encode())
+    turned(one.member, done=settled(world, {("first", SEAT)}), what="the seat to be taken")
+    with monkeypatch.context() as deaf:
+        deaf.setattr(one.handler, "contended", lambda contended: None)
+        world.put("in.a", "k1", SEAT.encode())
+        turned(one.member, done=lambda: "refused" in one.member.processor.ready()[1], what="a pause")
+    turned(one.member, done=settled(world, {("k1", "full")}), what="an answer")
+    one.member.leave()
+
+
 def test_a_wanted_state_goes_on_before_its_timer_and_before_the_inputs_were_read(world: World) -> None:
     one = Rememberer.of(world, Limits(records=1, idle_s=0.02))
     world.put("in.a", "k1", b"hungry")

@@ -36,6 +36,9 @@ from services.runtime.processor.types import (
     Routed,
 )
 
+CONTENDED_MAX = 100
+"""So often a batch is decided again at once; then the group is served before the next try."""
+
 S = TypeVar("S")
 log = telemetry.get_logger()
 
@@ -162,13 +165,14 @@ class Processor(Generic[S]):
         stop: threading.Event,
     ) -> None:
         """Decide and commit, until the rows can be written as decided."""
-        while True:
+        for _ in range(CONTENDED_MAX):
             try:
                 self._commit(self._decide(records, routes, timers, now), stop)
                 return
             except Contended as contended:
                 metrics.CONTENDED.inc()
                 self._handler.contended(contended)
+        raise Backpressure(f"the rows of a batch were refused {CONTENDED_MAX} times; others are writing them")
 
     def _decide(
         self,
