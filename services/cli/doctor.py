@@ -17,7 +17,7 @@ from services.cli import topics
 from services.cli.dev import jars, postgres, roles, servers
 from services.cli.dev.broker import answers
 from services.cli.dev.child import readiness
-from services.cli.dev.command import DataFolder
+from services.cli.dev.command import DataFolder, folder_of
 from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder, port_is_free
 from services.cli.dev.parts import OWNED_APART, PARTS, PORTS, SCHEMAS
 from services.runtime import kafka
@@ -275,9 +275,9 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def doctor(data: DataFolder = DEFAULT_DATA) -> None:
+def doctor(context: typer.Context, data: DataFolder = None) -> None:
     """Name everything that is wrong and the command that mends it; exit code 1 when something is."""
-    folder = Folder(data)
+    folder = folder_of(context, data)
     patient = Patient(folder, folder.state(), folder.is_owned(), os.environ)
     wrong = 0
     for name, check in CHECKS:

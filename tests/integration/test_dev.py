@@ -90,7 +90,7 @@ def test_the_role_that_serves_can_only_add_to_the_words_of_steps(dev: local.Loca
         for statement in ("DELETE FROM api.step_event", "DROP TABLE api.step_event"):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute(statement)
-    doctor = _millstream("doctor", "--data", str(dev.folder.root))
+    doctor = _millstream("--data", str(dev.folder.root), "doctor")
     assert "ok  append-only table" in doctor.stdout
 
 

@@ -16,6 +16,7 @@ from services.cli.dev.parts import OWNED_APART, PARTS, SCHEMAS, SOURCE
 from services.cli.dev.postgres import Postgres
 from services.runtime.settings import PREFIX, Kafka
 
+TENANT = "demo"
 COMMAND_TIMEOUT_S = 120.0
 READY_TIMEOUT_S = 90.0
 STARTS_MAX = 3
@@ -85,6 +86,7 @@ class Supervisor:
         self._record("ready")
         screen.line(f"\n  API          {self._children[0].address}")
         screen.line(f"  API key      {api_key_file.read_text().strip()}   (kept in {api_key_file})")
+        screen.line(f"  tenant       {TENANT}   (the key's; its role is admin)")
         screen.line(
             f"  source       {SOURCE}: a database to load, source_url in state.json; it holds a sample table"
         )
@@ -135,7 +137,7 @@ class Supervisor:
                 "services.api",
                 "create-key",
                 "--tenant",
-                "demo",
+                TENANT,
                 "--principal",
                 "dev",
                 "--role",
