@@ -1,8 +1,9 @@
 """Which of the steps that a decision asks for go out now, and which are queued: for room, or for a permit.
 
-A queued step has its attempt, but nobody was told of it: `Step.queued_since` is set, no event tells of it,
-and its queue timeout runs. It goes out when its execution is chosen at the desk (core/dispatch.py), after it
-has the permits of its limits (core/limits.py).
+An action goes out with its step's turn, and a further attempt with that of the first: only a step's first
+attempt waits for room. A queued step has its attempt, but nobody was told of it: `Step.queued_since` is set,
+no event tells of it, and its queue timeout runs. It goes out when its execution is chosen at the desk
+(core/dispatch.py), after it has the permits of its limits (core/limits.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,11 +110,12 @@ class Admission:
         kept = []
         for order in story.requests:
             desk = desks[lane_of(order.kind)]
-            if permitted and desk.has_room(story.tenant):
+            index = story.execution.current_step(order.attempt_id)
+            if permitted and (desk.has_room(story.tenant) or _had_its_turn(story, index)):
                 desk.spent[story.tenant] += 1
                 kept.append(order)
             else:
-                _queue(story, order.attempt_id)
+                _queue(story, index)
                 if permitted:
                     desk.queued.add(story.tenant)
         story.requests[:] = kept
@@ -142,7 +144,7 @@ class Admission:
             return
         for index, step, _ in list(_queued(story.execution)):
             desk = desks[_lane(step)]
-            if desk.has_room(story.tenant):
+            if desk.has_room(story.tenant) or had_its_turn(step):
                 desk.spent[story.tenant] += 1
                 _send(story, index)
             else:
@@ -225,6 +227,12 @@ def loads(state: Execution) -> list[Load | None]:
     return found
 
 
+def had_its_turn(step: Step) -> bool:
+    """Whether it goes out without room: an action, which must not outlive its execution in a queue, or
+    another attempt of what was out before."""
+    return step.hook is not None or step.asked_since != step.asked_at
+
+
 def waits_for(state: Execution) -> str | None:
     """The mark by which a manager that gives back a permit makes the one due who gets it."""
     return None if state.awaits is None else f"permit:{state.awaits}"
@@ -240,8 +248,11 @@ def _count(desks: Sequence[Desk], before: Execution | None, story: Story, fresh:
             desk.spent[story.tenant] += change
 
 
-def _queue(story: Story, attempt_id: str) -> None:
-    index = story.execution.current_step(attempt_id)
+def _had_its_turn(story: Story, index: int | None) -> bool:
+    return index is not None and had_its_turn(story.execution.unit(index))
+
+
+def _queue(story: Story, index: int | None) -> None:
     if index is not None:
         story.change(index, queued_since=story.now)
 

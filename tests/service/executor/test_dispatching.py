@@ -166,20 +166,30 @@ def test_a_lost_queue_is_not_told_of_steps_that_were_never_put_there() -> None:
     assert floor.orders() == [first.execution_id]
 
 
-def test_an_action_left_at_the_end_goes_out_when_there_is_room(runner: Runner) -> None:
-    """What was asked for before the end is not dropped; nobody has to wait for it."""
-    runner.desk.manager = Manager(codec(), SMALL)
+def test_actions_go_out_with_their_steps_turn(runner: Runner) -> None:
+    """Each waiting for a turn of its own, they would be called long after the end."""
+    manager = runner.desk.manager = Manager(codec(), SMALL)
     runner.start(step("one", call(on="enter"), call("Logger:end", on="enter")))
-    assert runner.asked() == ["one.enter.0.1"]
+    assert runner.asked() == ["one.enter.0.1", "one.enter.1.1"]
     runner.end("one.enter.0.1")
-    key = runner.desk.manager
-    for _ in range(3):
-        for execution_id, _index in list(key.wanted(runner.desk.now)):
-            runner.desk.wake(execution_id)
-        for name in runner.asked()[1:]:
-            runner.end(name)
-    assert sorted(runner.asked()) == ["one", "one.enter.0.1", "one.enter.1.1"]
+    assert not list(manager.wanted(runner.desk.now)), "the other one is out"
+    runner.end("one.enter.1.1")
+    for execution_id, _ in list(manager.wanted(runner.desk.now)):
+        runner.desk.wake(execution_id)
+    assert runner.asked()[2:] == ["one"]
     assert runner.desk.now - NOW < timedelta(seconds=1)
+
+
+def test_another_attempt_waits_for_no_other_turn(desk: Desk) -> None:
+    """What was out goes out again, whoever took its room in between."""
+    desk.manager = Manager(codec(), SMALL)
+    first, second = on_one_index(2)
+    desk.say(first)
+    desk.say(outcome(ids.attempt_id(first.execution_id, "noop", 1), first, outcome="retry"))
+    assert "step.requested" in desk.say(second)
+    assert "step.requested" in desk.wait(60)
+    told = [(order.execution_id, order.attempt) for order in desk.orders()]
+    assert told[:3] == [(first.execution_id, 1), (second.execution_id, 1), (first.execution_id, 2)]
 
 
 def test_a_pipeline_that_is_only_named_brings_its_limits_and_its_class(desk: Desk) -> None:

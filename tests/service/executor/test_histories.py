@@ -103,12 +103,14 @@ def _nothing_new_after_the_end(world: World, verb: str, pick: int) -> None:
 
 
 def _within_bounds(world: World) -> None:
-    """No more steps of an index are out than its window, no more executions hold a permit than there are."""
+    """No more first attempts of an index's steps are out than its window, no more executions hold a permit
+    than there are."""
     out: Counter[tuple[int, int]] = Counter()
     for state in world.executions():
         index = partition_of(state.execution_id.encode(), LOOP_PARTITIONS)
-        for lane, load in enumerate(admission.loads(state)):
-            out[index, lane] += load.out if load else 0
+        for step in () if state.status.terminal else state.steps:
+            if step.current and step.queued_since is None and not admission.had_its_turn(step):
+                out[index, admission.lane_of(step.plan.kind)] += 1
     assert all(count <= world.windows[lane] for (_, lane), count in out.items())
     assert all(len(book.holders) <= 1 for book in world.books.values())
 
