@@ -55,7 +55,7 @@ def work() -> int:
     from services.executor import allocator  # noqa: PLC0415
     from services.executor.worker import main  # noqa: PLC0415
 
-    allocator.share_one_arena()
+    allocator.share_arenas()
     chosen = settings.load(WorkerSettings, os.environ)
     telemetry.configure("executor-worker")
     crash.arm(chosen.crash)
