@@ -187,6 +187,8 @@ class Desk:
             self._out_of[tenant] += change
             if not self._out_of[tenant]:
                 del self._out_of[tenant]
+            if not self.out:
+                self.pace.rest()
 
     def _put(self, waiter: Waiter) -> None:
         line = self._tenants.get(waiter.tenant)

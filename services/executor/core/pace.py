@@ -13,7 +13,7 @@ from dataclasses import dataclass
 HARDLY_S = 0.05
 LONG_S = 0.1
 LEAST = 2
-FIRST = 4
+FIRST = 16
 HALF = 0.5
 CREEP = 0.1
 CALM_ROUNDS = 4
@@ -38,6 +38,11 @@ class Pace:
     def now(self) -> int:
         """How many may be out."""
         return int(self.size)
+
+    def rest(self) -> None:
+        """Nothing is out: what was found out may be true no more, and a few jobs must not wait for words."""
+        self.size = max(self.size, float(min(FIRST, self.most)))
+        self._calm, self._deaf = float("inf"), 0
 
     def heard(self, waited_s: float, *, wanted: bool) -> None:
         """A step began after this wait; `wanted`: others are kept back."""

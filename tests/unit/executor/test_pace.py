@@ -93,7 +93,7 @@ def test_lanes_have_work_and_a_newcomer_waits_little(lanes: int, step_s: float, 
 
 def test_of_slow_steps_on_two_lanes_the_least_is_out() -> None:
     """Two of each desk: a newcomer finds 24 before it, and not 3,072."""
-    busy, wait_s = Lanes(2, 1.0, [100] * DESKS).run()
+    busy, wait_s = Lanes(2, 1.0, [200] * DESKS).run()
     assert busy > 0.85
     assert wait_s < 1.2 * LEAST * DESKS / 2
 
@@ -103,6 +103,16 @@ def test_without_any_lane_for_long_it_sinks_to_the_least() -> None:
     for _ in range(10 * FIRST):
         pace.heard(5.0, wanted=True)
     assert pace.now == LEAST
+
+
+def test_when_nothing_is_out_it_begins_again() -> None:
+    pace = Pace(MOST)
+    for _ in range(10 * FIRST):
+        pace.heard(5.0, wanted=True)
+    pace.rest()
+    assert pace.now == FIRST
+    pace.heard(0.0, wanted=True)
+    assert pace.now == FIRST + 1, "it doubles again"
 
 
 def test_it_does_not_grow_while_nobody_is_kept_back_nor_beyond_the_most() -> None:
