@@ -11,6 +11,7 @@ from services.cli import output, reading, rest
 from services.cli.failure import Failed
 from services.cli.output import AsJson, AsJsonLines
 from services.jobs import pipeline
+from services.jobs.pipeline.shape import Step
 from services.jobs.refused import Refused
 
 PIPELINES = "/v1/pipelines"
@@ -93,7 +94,10 @@ def delete(context: typer.Context, id: Id, if_match: IfMatch = None) -> None:
 
 @app.command()
 def check(file: File, as_json: AsJson = False) -> None:
-    """Name everything that is wrong with a definition; exit code 1 when something is. Asks no api."""
+    """Name everything that is wrong with a definition, else show its order; asks no api.
+
+    Exit code 1 when something is wrong.
+    """
     body = reading.document(file)
     try:
         found = pipeline.parse(body)
@@ -111,6 +115,15 @@ def check(file: File, as_json: AsJson = False) -> None:
     output.fields(
         (("values", ", ".join(fields) or "none"), ("datasets", ", ".join(sorted(found.datasets)) or None))
     )
+    output.table(("STEP", "KIND", "NEXT", "ELSE"), map(_ways, found.steps))
+
+
+def _ways(step: Step) -> tuple[str, ...]:
+    """A step with what follows it, and where else it may go."""
+    gotos = [action for action in step.flow.actions if action.kind == "goto"]
+    ways = (f"{action.step} on {action.on}{f' if {action.when}' if action.when else ''}" for action in gotos)
+    end = "-" if any(action.on != "error" and action.when is None for action in gotos) else "end"
+    return step.name, step.kind, ", ".join(step.flow.next) or end, "; ".join(ways)
 
 
 def _pipelines(found: list[Any]) -> None:

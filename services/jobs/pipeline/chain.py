@@ -1,12 +1,13 @@
 """The chain of steps: where it begins, whether it ends, and which step may run before which.
 
-Steps follow one another by `next` (S3's next_step_name, S2's on-success) and by gotos. What always follows a
-success must not come round again: that would never end. A loop needs a condition or an error on its way.
+Steps follow one another by `next` (S3's next_step_name, S2's on-success, the order of a list) and by gotos.
+What always follows a success must not come round again: that would never end. A loop needs a condition or an
+error on its way.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from services.jobs.fields import Faults, listed, shown
@@ -23,7 +24,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A step of the chain. `previous` and `terminal` are None when the definition does not say."""
+    """A step of the chain. `previous` and `terminal` are None when the definition does not say.
+
+    `ends`: it says that nothing follows. `leaves`: after a success it may go elsewhere. `linked`: `next` is
+    written for both its ends, as S3 does. `placed`: the order of its list says what comes before or after it.
+    """
 
     name: str
     at: str
@@ -32,6 +37,10 @@ class Node:
     called: tuple[Edge, ...] = ()  # steps that `on-enter` names: they need not be in the chain
     previous: str | None = None
     terminal: bool | None = None
+    ends: bool = False
+    leaves: bool = False
+    linked: bool = False
+    placed: bool = False
 
     def pointer(self, key: str) -> str:
         """The path of one of the step's fields."""
@@ -44,6 +53,34 @@ class Chain:
 
     order: tuple[str, ...] = ()
     earlier: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def in_order(nodes: Sequence[Node]) -> list[Node]:
+    """The steps of a list: each leads to the one below it, unless one of the two says otherwise.
+
+    A step says what follows it by next_step_name, is_terminal_step or a way that it always goes, and what
+    precedes it by prev_step_name; next_step_name says it for both. A call says neither, nor does a way that
+    depends on a condition or an error. Steps that are named to run together run as they are named, and the
+    order leads no step back to one that led to it.
+    """
+    said = {node.name: [edge.to for edge in (*node.next, *_certain(node))] for node in nodes}
+    linked = {edge.to for node in nodes if node.linked for edge in node.next}
+    together = {edge.to for node in nodes if len(node.next) > 1 for edge in node.next}
+    below_of = {
+        node.name: below.name
+        for node, below in pairwise(nodes)
+        if not (said[node.name] or node.ends or node.name in together or below.name in linked)
+        and below.previous in (None, node.name)
+        and node.name not in _walked(below.name, said)
+    }
+    placed = {*below_of, *below_of.values()}
+    return [_placed(node, below_of.get(node.name)) if node.name in placed else node for node in nodes]
+
+
+def _placed(node: Node, below: str | None) -> Node:
+    if below is None:
+        return replace(node, placed=True)
+    return replace(node, placed=True, next=(Edge(below, node.at, certain=not node.leaves),))
 
 
 def of(nodes: Sequence[Node], faults: Faults) -> Chain:
@@ -100,7 +137,7 @@ def _first(nodes: Sequence[Node], edges: Mapping[str, list[str]]) -> str:
 
     Where each step is led to, a chain that others only go back to is entered at its begin.
     """
-    called = {edge.to for node in nodes for edge in node.called}
+    called = {edge.to for node in nodes for edge in node.called} - {n.name for n in nodes if n.placed}
     led = {to for name, ends in edges.items() for to in ends if to != name}
     followed = {edge.to for node in nodes for edge in node.next if edge.to != node.name}
     for taken in (led | called, followed | called, called, frozenset[str]()):
@@ -115,7 +152,7 @@ def _walked(start: str, edges: Mapping[str, list[str]]) -> list[str]:
     seen = {start: None}
     pending = deque([start])
     while pending:
-        for to in edges[pending.popleft()]:
+        for to in edges.get(pending.popleft(), ()):
             if to not in seen:
                 seen[to] = None
                 pending.append(to)

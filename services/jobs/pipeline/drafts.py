@@ -1,12 +1,11 @@
 """Steps as read, each by itself: what it does, its hooks, and which steps it names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
 from typing import Any
 
 from services.jobs.fields import Faults, Fields, clean, listed, shown
-from services.jobs.pipeline import calls, hooks, names, policies, services
+from services.jobs.pipeline import calls, chain, hooks, names, policies, services
 from services.jobs.pipeline.chain import Edge, Node
 from services.jobs.pipeline.hooks import Hook
 from services.jobs.pipeline.kinds import KINDS
@@ -33,13 +32,16 @@ def read(loaded: Loaded, known: Mapping[str, Service], faults: Faults) -> list[D
     taken: dict[str, Written] = {}
     kept = [written for written in loaded.steps if _is_new(written, taken, faults)]
     drafts = []
-    for written, follower in zip_longest(kept, kept[1:] if loaded.in_order else ()):
+    for written in kept:
         fields = written.fields
         kind, work = _work(fields, known)
         found = tuple(hooks.read(fields))
-        node = _node(written, follower, found, faults)
+        node = _node(written, found, faults)
         drafts.append(Draft(node.name, written.at, fields, kind, work, found, node))
-    return drafts
+    if not loaded.listed:
+        return drafts
+    nodes = chain.in_order([draft.node for draft in drafts])
+    return [replace(draft, node=node) for draft, node in zip(drafts, nodes, strict=True)]
 
 
 def _is_new(written: Written, taken: dict[str, Written], faults: Faults) -> bool:
@@ -87,7 +89,7 @@ def _acting(action: Any, fields: Fields, known: Mapping[str, Service]) -> tuple[
     return "API", services.with_own(call, fields.object("parameters", calls.OWN_KEYS))
 
 
-def _node(written: Written, follower: Written | None, found: tuple[Hook, ...], faults: Faults) -> Node:
+def _node(written: Written, found: tuple[Hook, ...], faults: Faults) -> Node:
     fields = written.fields
     following = hooks.followers(found)
     ways = [hook for hook in found if hook.step is not None and hook.on != "enter" and hook not in following]
@@ -100,8 +102,6 @@ def _node(written: Written, follower: Written | None, found: tuple[Hook, ...], f
     after = [(hook.step or "", hook.at) for hook in following]
     if next_name:
         after.append((next_name, fields.pointer("next_step_name")))
-    if follower is not None:
-        after.append((follower.name, written.at))
     terminal = policies.flag(fields, "is_terminal_step")
     return Node(
         name=written.name,
@@ -111,6 +111,9 @@ def _node(written: Written, follower: Written | None, found: tuple[Hook, ...], f
         called=tuple(Edge(h.step or "", h.at, certain=False) for h in found if h.on == "enter" and h.step),
         previous=_text(fields, "prev_step_name"),
         terminal=terminal if isinstance(fields.get("is_terminal_step"), bool) else None,
+        ends=terminal or next_name == "",
+        leaves=bool(leaving),
+        linked=bool(next_name),
     )
 
 

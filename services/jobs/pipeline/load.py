@@ -45,12 +45,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A body taken apart. `services` are (name, pointer, value). `in_order`: the list itself is the chain."""
+    """A body taken apart. `services` are (name, pointer, value). `listed`: the steps have an order."""
 
     top: Fields
     steps: tuple[Written, ...]
     services: tuple[tuple[str, str, Any], ...]
-    in_order: bool
+    listed: bool
 
 
 def load(body: Any, faults: Faults) -> Loaded:
@@ -58,10 +58,10 @@ def load(body: Any, faults: Faults) -> Loaded:
     _refuse_size(body, faults)
     if isinstance(body, list):
         listed_steps = _listed({"steps": body}, "steps", "", faults)
-        return Loaded(Fields({}, "", BODY_KEYS, faults), listed_steps, (), _in_order(listed_steps))
+        return Loaded(Fields({}, "", BODY_KEYS, faults), listed_steps, (), listed=True)
     if isinstance(body, Mapping) and "step_name" in body:
         alone = _step(body, "", faults)
-        return Loaded(Fields({}, "", BODY_KEYS, faults), (alone,), (), False)
+        return Loaded(Fields({}, "", BODY_KEYS, faults), (alone,), (), listed=False)
     top = Fields(body, "", BODY_KEYS, faults)
     given = [key for key in ("steps", *BOOKS) if top.get(key) is not None]
     steps: tuple[Written, ...] = ()
@@ -71,7 +71,7 @@ def load(body: Any, faults: Faults) -> Loaded:
         steps = _listed(body, "steps", "steps", faults)
     elif given:
         steps = _tasks(top.object(given[0], ("tasks",)))
-    return Loaded(top, steps, _services(top), given == ["steps"] and _in_order(steps))
+    return Loaded(top, steps, _services(top), listed=given == ["steps"])
 
 
 def as_object(body: Any) -> dict[str, Any]:
@@ -140,9 +140,3 @@ def _services(top: Fields) -> tuple[tuple[str, str, Any], ...]:
             continue
         found += ((str(name), f"{key}.{clean(str(name))}", value) for name, value in services.items())
     return tuple(found)
-
-
-def _in_order(steps: tuple[Written, ...]) -> bool:
-    """Whether nothing says what follows what, so that the steps run as they are listed."""
-    leading = (*CHAIN_KEYS, "on-exit", "on-success", "on-error")
-    return all(step.fields.get(key) is None for step in steps for key in leading)

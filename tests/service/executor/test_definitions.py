@@ -5,7 +5,7 @@ from typing import Any
 from services.contracts import events
 from services.contracts.commands import Definition, DefinitionState
 from services.contracts.status import Status
-from tests.pipelining import api, linked
+from tests.pipelining import api, linked, noop
 from tests.service.executor.house import NOW, TENANT, Desk, command, job, outcome
 
 
@@ -155,3 +155,21 @@ def test_a_rerun_with_the_latest_revision_runs_it(desk: Desk) -> None:
     desk.say(again)
     mine = [order.step for order in desk.orders() if order.execution_id == again.execution_id]
     assert mine == ["a"], "its follower changed, and so did what it is followed by"
+
+
+def test_a_way_back_on_error_does_not_make_the_last_step_the_first(desk: Desk) -> None:
+    mail = noop("Mail", **{"on-error": [{"std:goto(Export)": "$.execution.error.reason = 'smtp'"}]})
+    define(desk, {"steps": [noop("Export"), mail]})
+    request = wanted()
+    desk.say(request)
+    outcomes: list[tuple[str, dict[str, str]]] = [
+        ("Export", {}),
+        ("Mail", {"outcome": "fail", "reason": "smtp", "message": "m"}),
+        ("Export", {}),
+        ("Mail", {}),
+    ]
+    for name, how in outcomes:
+        order = desk.orders()[-1]
+        assert order.step == name
+        told = desk.say(outcome(order.attempt_id, request, **how))
+    assert told[-1] == "execution.completed"

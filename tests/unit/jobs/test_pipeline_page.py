@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from services import jobs
+from services.cli import pipeline as commands
 from services.jobs import documents, pipeline
 from services.jobs.pipeline import calls, kinds, load, values
 from services.jobs.pipeline.kinds import approval
@@ -42,3 +44,10 @@ def test_the_kind_it_shows_is_the_one_that_runs() -> None:
     shown = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
     file = ROOT / "services" / "jobs" / "pipeline" / "kinds" / "transform.py"
     assert shown in file.read_text(encoding="utf-8")
+
+
+def test_the_order_that_check_prints_is_the_pages() -> None:
+    definition = next(text for text, _ in EXAMPLES if "step_name: Mend" in text)
+    ran = CliRunner().invoke(commands.app, ["check", "-"], input=definition)
+    table = ran.output[ran.output.index("STEP") :]
+    assert f"of this one:\n```\n{table}```" in PAGE
