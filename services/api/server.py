@@ -56,6 +56,7 @@ class Server:
             projector.Projector(schemas.codec()),
             settings.kafka,
             settings.database,
+            settings.loop,
             write_rows=read_tables.write_rows,
         )
         self._projector_stop = threading.Event()

@@ -2,7 +2,18 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Api, Blobs, Crash, Database, DatabaseOwner, Files, Kafka, Links, Sealing
+from services.runtime.settings import (
+    Api,
+    Blobs,
+    Crash,
+    Database,
+    DatabaseOwner,
+    Files,
+    Kafka,
+    Links,
+    Loop,
+    Sealing,
+)
 
 
 class Settings(BaseModel):
@@ -16,6 +27,7 @@ class Settings(BaseModel):
     files: Files
     kafka: Kafka
     links: Links
+    loop: Loop
     sealing: Sealing
 
 

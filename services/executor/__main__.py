@@ -41,7 +41,9 @@ def manage() -> int:
     log.info("started", settings=settings.masked(chosen), inputs=INPUTS)
     stop = signals.install()
     manager = Manager(codec(), (chosen.dispatch.short_window, chosen.dispatch.long_window))
-    loop = run.processor(manager, chosen.kafka, chosen.database, outputs=OUTPUTS, write_rows=permits.write)
+    loop = run.processor(
+        manager, chosen.kafka, chosen.database, chosen.loop, outputs=OUTPUTS, write_rows=permits.write
+    )
     health = HealthServer(chosen.health.host, chosen.health.port, loop.live, loop.ready)
     health.start()
     loop.run(stop)

@@ -1,6 +1,6 @@
 """The StepExecutionManager: folds requests, reports and outcomes into executions, and asks for steps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -21,7 +21,7 @@ from services.contracts.commands import (
 from services.contracts.envelope import Outgoing
 from services.contracts.errors import FieldError
 from services.executor import metrics, routing
-from services.executor.core import admission, commands, decide, request
+from services.executor.core import admission, commands, decide, loads, request
 from services.executor.core.admission import WINDOWS, Admission
 from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
@@ -65,7 +65,6 @@ class Manager(Handler[State]):
 
     name: str = "executor"
     inputs: tuple[str, ...] = INPUTS
-    remembers: bool = True
 
     def __init__(self, codec: Codec, windows: tuple[int, int] = WINDOWS) -> None:
         """`codec` reads and writes the records; `windows` bound the steps out per index, short and long."""
@@ -133,28 +132,21 @@ class Manager(Handler[State]):
                 return Change(state)
         assert_never(state)
 
-    def adopted(self, indexes: Mapping[int, Iterable[tuple[str, State]]]) -> None:
-        """Count what is out, and queue up who waits."""
-        self._admission.adopted(
-            {
-                index: [state for _, state in states if isinstance(state, Execution)]
-                for index, states in indexes.items()
-            }
-        )
+    def retain(self, indexes: Collection[int]) -> None:
+        """Forget the others."""
+        self._admission.retain(indexes)
 
-    def dropped(self, indexes: Iterable[int]) -> None:
-        """Forget them."""
-        self._admission.dropped(indexes)
+    def remember(self, index: int, key: str, memo: bytes | None) -> None:
+        """Count what is out, and queue up who waits."""
+        self._admission.remember(index, key, memo)
 
     def begin(self) -> None:
         """Forget what the last batch counted."""
         self._admission.begin()
 
-    def committed(self, states: Iterable[tuple[int, str, State | None]]) -> None:
-        """Follow what was committed."""
-        self._admission.committed(
-            (index, state) for index, _, state in states if isinstance(state, Execution)
-        )
+    def committed(self) -> None:
+        """What the batch heard is true."""
+        self._admission.committed()
 
     def contended(self, contended: Contended) -> None:
         """Permits were not as they had been thought to be."""
@@ -447,7 +439,8 @@ def _kept(parked: Parked) -> Change[State]:
 
 def _change(state: Execution, out: tuple[Outgoing, ...] = (), rows: tuple[Row, ...] = ()) -> Change[State]:
     due_at = decide.next_instant(state)
-    return Change(state, due_at=due_at, waits_for=admission.waits_for(state), out=out, rows=rows)
+    waits_for, memo = admission.waits_for(state), loads.memo(state)
+    return Change(state, due_at=due_at, waits_for=waits_for, memo=memo, out=out, rows=rows)
 
 
 def _check_tenant(said: ExecutionCommand | StepReport | StepOutcome, tenant: str) -> None:

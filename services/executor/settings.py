@@ -10,6 +10,7 @@ from services.runtime.settings import (
     Files,
     Health,
     Kafka,
+    Loop,
     Outbound,
     Secrets,
     Sources,
@@ -23,6 +24,7 @@ class ManagerSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
     kafka: Kafka
     database: Database
+    loop: Loop
     dispatch: Dispatch
     health: Health
     crash: Crash

@@ -5,12 +5,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from importlib.metadata import version
 
 from services.contracts.commands import StepControl
 from services.executor.calls.outbound import Caller, Outbound
 from services.executor.settings import WorkerSettings
 from services.executor.steps import STEPS
+from services.executor.work import log_folder
 from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
 from services.executor.work.logs import Logs
@@ -57,7 +59,9 @@ class Worker:
         store = blobs.connect(settings.blobs.url)
         files = Files(store, keys, settings.files.compression)
         sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
-        logs = Logs(settings.worker.log_folder, store, sources.values(), LocalClock())
+        folder = settings.worker.log_folder
+        logs = Logs(folder, store, sources.values(), LocalClock())
+        log_folder.start(folder, timedelta(days=settings.worker.log_days), LocalClock(), stop)
         self._caller = Caller(settings.outbound.allow, f"Millstream/{version('millstream')}")
         outbound = Outbound(self._caller, parse_secrets(settings.secrets.secrets.get_secret_value()))
         counts = {SHORT: ("short", settings.worker.lanes), LONG: ("long", settings.worker.long_lanes)}

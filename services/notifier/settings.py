@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Crash, Database, Health, Kafka, Outbound, Sealing
+from services.runtime.settings import Crash, Database, Health, Kafka, Loop, Outbound, Sealing
 
 
 class Settings(BaseModel):
@@ -11,6 +11,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
     kafka: Kafka
     database: Database
+    loop: Loop
     sealing: Sealing
     outbound: Outbound
     health: Health

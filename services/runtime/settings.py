@@ -251,6 +251,16 @@ class Worker(Section):
     lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
     long_lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
     log_folder: Annotated[Path, Field(description="the path of a folder")] = Path("executor_logs")
+    log_days: Annotated[int, Field(ge=1, le=3650, description="a number of days, 1 to 3650")] = 30
+
+
+class Loop(Section):
+    """The processor of records in api, manager and notifier: the memory that states may take, in bytes."""
+
+    prefix = "LOOP__"
+    cache_bytes: Annotated[
+        int, Field(ge=1 << 20, le=1 << 36, description="a number of bytes, 1 MiB to 64 GiB")
+    ] = 128 << 20
 
 
 class Dispatch(Section):
@@ -294,7 +304,7 @@ class Crash(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     Api, Blobs, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound, Sealing,
-    Dispatch, Secrets, Sources, Worker,
+    Dispatch, Loop, Secrets, Sources, Worker,
 )  # fmt: skip
 
 

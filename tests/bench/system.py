@@ -51,6 +51,11 @@ class Process:
         assert self._popen.poll() is None, f"process ended:\n{self.log()}"
         return readiness(self.port) is None
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._popen.kill()
+        self._popen.wait()
+
     def stop(self) -> None:
         """SIGTERM, and its end; a second call does nothing."""
         if self._popen.poll() is None:

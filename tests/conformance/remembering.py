@@ -1,6 +1,6 @@
 """A handler that keeps a memory beside the states: the counting one, with a few more texts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -18,8 +18,6 @@ class Remembering(Counting):
     """`hungry` sets a timer that is far away, and has the state named until it was `served`; `seat` asks for
     the world's only one and is answered `full` by a handler that knows it to be taken."""
 
-    remembers = True
-
     def __init__(self, inputs: tuple[str, ...], output: str, name: str) -> None:
         super().__init__(inputs, output, name)
         self.live: dict[int, dict[str, Count]] = {}
@@ -27,25 +25,29 @@ class Remembering(Counting):
         self.batches: list[tuple[set[str], set[str]]] = []
         """Of each commit: the keys counted while it was decided, and those that it changed."""
         self.full = 0
+        self.told = 0
+        """How often it was told of a state."""
+        self.changed: set[str] | None = None
 
-    def adopted(self, indexes: Mapping[int, Iterable[tuple[str, Count]]]) -> None:
-        self.live = {index: dict(states) for index, states in indexes.items()}
+    def retain(self, indexes: Collection[int]) -> None:
+        self.live = {index: states for index, states in self.live.items() if index in indexes}
 
-    def dropped(self, indexes: Iterable[int]) -> None:
-        for index in indexes:
-            del self.live[index]
+    def remember(self, index: int, key: str, memo: bytes | None) -> None:
+        self.told += 1
+        if self.changed is not None:
+            self.changed.add(key)
+        states = self.live.setdefault(index, {})
+        if memo is not None:
+            states[key] = self.decode(key, memo)
+        else:
+            states.pop(key, None)
 
     def begin(self) -> None:
-        self.counted = set()
+        self.counted, self.changed = set(), None
 
-    def committed(self, states: Iterable[tuple[int, str, Count | None]]) -> None:
-        changed = {key: (index, state) for index, key, state in states}
-        for key, (index, state) in changed.items():
-            if state is not None and state.due_at is not None:
-                self.live[index][key] = state
-            else:
-                self.live[index].pop(key, None)
-        self.batches.append((self.counted, {*changed}))
+    def committed(self) -> None:
+        self.changed = set()
+        self.batches.append((self.counted, self.changed))
 
     def contended(self, contended: Contended) -> None:
         self.full += 1
@@ -62,11 +64,13 @@ class Remembering(Counting):
         self.counted.add(key)
         if "boom-woken" in state.seen:
             raise RuntimeError("boom")
-        return Change(
-            replace(state, seen=(*state.seen, "served")),
-            due_at=state.due_at,
-            out=(Outgoing(self.output, key.encode(), b"served"),),
-            rows=(Row("seen", {"key": key, "text": "served"}),),
+        return self._reminded(
+            Change(
+                replace(state, seen=(*state.seen, "served")),
+                due_at=state.due_at,
+                out=(Outgoing(self.output, key.encode(), b"served"),),
+                rows=(Row("seen", {"key": key, "text": "served"}),),
+            )
         )
 
     def apply(
@@ -82,7 +86,23 @@ class Remembering(Counting):
             state = replace(state or Count(), due_at=now + FAR)
         if routed.message == SEAT and self.full:
             routed = structs.replace(routed, message="full")
-        return super().apply(routed, state, lookups, record, now)
+        return self._reminded(super().apply(routed, state, lookups, record, now))
+
+    def due(
+        self,
+        key: str,
+        state: Count,
+        lookups: Mapping[str, Count | None],
+        now: datetime,
+        caught_up_at: datetime,
+    ) -> Change[Count]:
+        return self._reminded(super().due(key, state, lookups, now, caught_up_at))
+
+    def _reminded(self, change: Change[Count]) -> Change[Count]:
+        """Its memo is all of a state that has a timer."""
+        state = change.state
+        memo = self.encode(state) if state is not None and change.due_at is not None else None
+        return replace(change, memo=memo)
 
     def poisoned(
         self, key: str, state: Count | None, error: Poison, dead_letter: str, now: datetime

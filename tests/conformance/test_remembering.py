@@ -32,12 +32,10 @@ class Rememberer:
 
     def is_true(self) -> bool:
         """Its memory holds its own indexes, and of each the live states as they are stored."""
-        rows = self.world.store().live(sorted(self.member.indexes))
-        live: dict[int, dict[str, Count]] = {index: {} for index in self.member.indexes}
-        for row in rows:
-            assert row.body is not None
-            live[row.part][row.key] = self.handler.decode(row.key, row.body)
-        return self.handler.live == live
+        live: dict[int, dict[str, Count | None]] = {}
+        for row in [*self.world.store().live(sorted(self.member.indexes))]:
+            live.setdefault(row.part, {})[row.key] = state_of(self.world, row.key)
+        return {index: states for index, states in self.handler.live.items() if states} == live
 
     def names_any(self) -> bool:
         """Whether it wants any state to go on."""
@@ -93,6 +91,38 @@ def test_an_adopted_index_brings_its_live_states_and_one_that_is_gone_takes_them
     assert second.is_true()
     check_served_once(world)
     second.member.leave()
+
+
+def test_of_indexes_that_stay_ours_nothing_is_read_again(world: World) -> None:
+    first = Rememberer.of(world)
+    feed(world)
+    turned(first.member, done=served(world), what="all answers")
+    second = Rememberer.of(world)
+
+    def shared() -> bool:
+        first_, second_ = first.member.indexes, second.member.indexes
+        return bool(first_ and second_) and len(first_ | second_) == PARTITIONS
+
+    before = first.handler.told
+    turned(first.member, second.member, done=shared, what="both to own indexes")
+    assert first.handler.told == before, "states were read of indexes that were its own before"
+    assert second.handler.told == sum(len(states) for states in second.handler.live.values()) > 0
+    assert first.is_true() and second.is_true()
+    first.member.leave()
+    second.member.leave()
+
+
+def test_of_an_index_that_was_anothers_in_between_all_is_read_again(world: World) -> None:
+    one = Rememberer.of(world)
+    feed(world)
+    turned(one.member, done=served(world), what="all answers")
+    before = one.handler.told
+    world.store().acquire(range(PARTITIONS))  # another's whole term, while this one was frozen
+    world.put("in.b", "k1", b"two")
+    turned(one.member, done=settled(world, {("k1", "two")}), what="the indexes to be taken up again")
+    assert one.handler.told >= before + len(HUNGRY)
+    assert one.is_true()
+    one.member.leave()
 
 
 def test_a_fenced_index_is_dropped_from_the_memory_and_nothing_of_it_goes_on(world: World) -> None:

@@ -6,32 +6,24 @@ no event tells of it, and its queue timeout runs. It goes out when its execution
 (core/dispatch.py), after it has the permits of its limits (core/limits.py).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from msgspec.structs import replace
 
-from services.contracts.commands import LONG_KINDS
 from services.contracts.partition import partition_of
 from services.contracts.status import Status
 from services.contracts.topics import LOOP_PARTITIONS
 from services.executor.core import limits
-from services.executor.core.dispatch import Desk, Load, Waiter
+from services.executor.core.dispatch import Desk
 from services.executor.core.execution import Execution, Step
+from services.executor.core.loads import kept_back, lane_of, outs, queued, remembered
 from services.executor.core.pace import Pace
 from services.executor.core.permits import Claim, Want
 from services.executor.core.story import Story, request_for
 
-LANES = ("short", "long")
 WINDOWS = (256, 16)
 """How many steps of an index may be out at most, running ones included: short ones, and long ones."""
-
-_NOTHING: Load = Load(0)
-
-
-def lane_of(kind: str) -> int:
-    """The place in LANES of a kind of step."""
-    return 1 if kind in LONG_KINDS else 0
 
 
 class Admission:
@@ -48,17 +40,19 @@ class Admission:
 
     # ------------------------------------------------------------ what was committed
 
-    def adopted(self, indexes: Mapping[int, Iterable[Execution]]) -> None:
-        """These indexes are ours now, and no others; what each holds."""
-        self._desks = {}
-        for index, states in indexes.items():
-            for state in states:
-                self._keep(index, state)
+    def retain(self, indexes: Collection[int]) -> None:
+        """Forget all indexes but these."""
+        self._desks = {index: desks for index, desks in self._desks.items() if index in indexes}
 
-    def dropped(self, indexes: Iterable[int]) -> None:
-        """These are another's."""
-        for index in indexes:
-            self._desks.pop(index, None)
+    def remember(self, index: int, key: str, memo: bytes | None) -> None:
+        """What was committed of an execution (core/loads.py)."""
+        if memo is None:
+            for desk in self._at(index):
+                desk.forget(key)
+            return
+        tenant, loads = remembered(key, memo)
+        for desk, load in zip(self._at(index), loads, strict=True):
+            desk.keep(key, tenant, load)
 
     def begin(self) -> None:
         """A batch is decided, perhaps once more."""
@@ -78,14 +72,12 @@ class Admission:
             self._refused.discard(claim)
             self._full.discard(claim[0])
 
-    def committed(self, states: Iterable[tuple[int, Execution]]) -> None:
+    def committed(self) -> None:
         """A batch is true now."""
         for desk, waited_s in self._heard:
             desk.heard(waited_s)
         self._refused.clear()
         self._opened.clear()
-        for index, state in states:
-            self._keep(index, state)
 
     def wanted(self, now: datetime) -> list[tuple[str, int]]:
         """Executions whose turn it is, each with its index."""
@@ -129,11 +121,13 @@ class Admission:
         The same batch may have paused it in between.
         """
         before, desks = story.execution, self._of(story.execution_id)
-        if _kept_back(before):
+        if kept_back(before):
             return
         for lane, desk in enumerate(desks):
             if desk.chosen(story.execution_id) and desk.free > 0:
-                waiting = [(since, index) for index, step, since in _queued(before) if _lane(step) == lane]
+                waiting = [
+                    (since, index) for index, step, since in queued(before) if lane_of(step.plan.kind) == lane
+                ]
                 if waiting:
                     _send(story, min(waiting)[1])
         _count(desks, before, story, 0)
@@ -142,8 +136,8 @@ class Admission:
         """What kept its steps back is gone: they go out, or wait for room like any other."""
         if story.execution.paused or story.execution.status.terminal:
             return
-        for index, step, _ in list(_queued(story.execution)):
-            desk = desks[_lane(step)]
+        for index, step, _ in list(queued(story.execution)):
+            desk = desks[lane_of(step.plan.kind)]
             if desk.has_room(story.tenant) or had_its_turn(step):
                 desk.spent[story.tenant] += 1
                 _send(story, index)
@@ -158,10 +152,10 @@ class Admission:
             return [], True
         if state.status.terminal:
             return self._given_back(story, wanted), True
-        queued = [since for _, _, since in _queued(state)]
-        if (queued or story.requests) and not state.paused:
-            return self._taken(story, wanted, min(queued, default=story.now), eager=eager)
-        if state.status is Status.WAITING and not any(_outs(state)):
+        since = [since for _, _, since in queued(state)]
+        if (since or story.requests) and not state.paused:
+            return self._taken(story, wanted, min(since, default=story.now), eager=eager)
+        if state.status is Status.WAITING and not any(outs(state)):
             return self._given_back(story, limits.given_back(wanted, state.permits)), False
         return [], state.awaits is None
 
@@ -197,10 +191,6 @@ class Admission:
         story.state = replace(state, permits=kept, awaits=None if state.awaits in keys else state.awaits)
         return [Want("release", limit.key, state.execution_id, limit.max, story.now) for limit in back]
 
-    def _keep(self, index: int, state: Execution) -> None:
-        for desk, load in zip(self._at(index), loads(state), strict=True):
-            desk.keep(state.execution_id, state.tenant, load)
-
     def _of(self, execution_id: str) -> tuple[Desk, ...]:
         return self._at(partition_of(execution_id.encode(), LOOP_PARTITIONS))
 
@@ -209,22 +199,6 @@ class Admission:
         if found is None:
             found = self._desks[index] = tuple(Desk(Pace(most)) for most in self._windows)
         return found
-
-
-def loads(state: Execution) -> list[Load | None]:
-    """What an execution has in each lane, as it stands."""
-    out = _outs(state)
-    found: list[Load | None] = [Load(count) if count else None for count in out]
-    if _kept_back(state):
-        return found
-    for _, step, since in _queued(state):
-        lane = _lane(step)
-        load = found[lane] or _NOTHING
-        if load.waits is None or since < load.waits.since:
-            priority = state.request.priority if state.request is not None else 1
-            waiter = Waiter(state.execution_id, state.tenant, priority, since)
-            found[lane] = Load(out[lane], waiter)
-    return found
 
 
 def had_its_turn(step: Step) -> bool:
@@ -240,8 +214,8 @@ def waits_for(state: Execution) -> str | None:
 
 def _count(desks: Sequence[Desk], before: Execution | None, story: Story, fresh: int) -> None:
     """How many more are out than before, without those that are only asked for by this decision."""
-    now = _outs(story.execution)
-    held = _outs(before) if before is not None else (0, 0)
+    now = outs(story.execution)
+    held = outs(before) if before is not None else (0, 0)
     for lane, desk in enumerate(desks):
         asked = sum(lane_of(order.kind) == lane for order in story.requests) if fresh else 0
         if change := now[lane] - held[lane] - asked:
@@ -260,37 +234,3 @@ def _queue(story: Story, index: int | None) -> None:
 def _send(story: Story, index: int) -> None:
     story.change(index, queued_since=None)
     story.requests.append(request_for(story.execution, index, story.now))
-
-
-def _kept_back(state: Execution) -> bool:
-    """Whether it waits for something else than room: a permit, or to be resumed."""
-    return state.awaits is not None or (state.paused and not state.status.terminal)
-
-
-def _units(state: Execution) -> Sequence[Step]:
-    """What may be out: of an execution that has ended, only actions."""
-    if state.status.terminal:
-        return state.hooks
-    return (*state.steps, *state.hooks) if state.hooks else state.steps
-
-
-def _queued(state: Execution) -> Iterator[tuple[int, Step, datetime]]:
-    first = len(state.steps) if state.status.terminal else 0
-    for index, step in enumerate(_units(state), first):
-        if step.queued_since is not None and step.asked > step.closed:
-            yield index, step, step.queued_since
-
-
-def _outs(state: Execution) -> tuple[int, int]:
-    short = long = 0
-    for step in _units(state):
-        if step.asked > step.closed and step.queued_since is None:
-            if step.plan.kind in LONG_KINDS:
-                long += 1
-            else:
-                short += 1
-    return short, long
-
-
-def _lane(step: Step) -> int:
-    return lane_of(step.plan.kind)

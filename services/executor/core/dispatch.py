@@ -143,13 +143,23 @@ class Desk:
             self.spent.clear()
             self.queued.clear()
 
+    def forget(self, key: str) -> None:
+        """An execution has nothing in this lane."""
+        if (known := self._out.get(key)) is not None:
+            self._count(key, known[0], 0)
+        if (waiter := self._waiting.pop(key, None)) is not None:
+            self._waiting_of[waiter.tenant] -= 1
+
     def keep(self, key: str, tenant: str, load: Load | None) -> None:
         """What was committed of an execution."""
-        self._count(key, tenant, load.out if load is not None else 0)
-        waits = load.waits if load is not None else None
-        known = self._waiting.get(key)
+        if load is None:
+            self.forget(key)
+            return
+        self._count(key, tenant, load.out)
+        waits, known = load.waits, self._waiting.get(key)
         if waits is None:
-            if self._waiting.pop(key, None) is not None:
+            if known is not None:
+                del self._waiting[key]
                 self._waiting_of[tenant] -= 1
         elif known is None or known.since != waits.since:
             self._waiting_of[tenant] += known is None

@@ -8,7 +8,7 @@ import msgspec
 
 from services.runtime.entropy import Clock
 from services.runtime.processor.outbox import unpack
-from services.runtime.processor.types import Fenced, Owned, PartCommit, Row, StateRow
+from services.runtime.processor.types import Fenced, Live, Owned, PartCommit, Row, StateRow
 
 
 @dataclass(slots=True)
@@ -45,8 +45,7 @@ class MemoryStore:
             self.tables.owners[part] = (epoch + 1, batch_no)
             offsets = {topic: spot for (topic, index), spot in self.tables.offsets.items() if index == part}
             outbox = unpack(self.tables.outboxes.get(part, b""))
-            timers = {row.key: row.due_at for row in self.states_of(part) if row.due_at is not None}
-            owned[part] = Owned(epoch + 1, batch_no, offsets, outbox, timers)
+            owned[part] = Owned(epoch + 1, batch_no, offsets, outbox)
         return owned
 
     def load(self, keys: Iterable[str]) -> Mapping[str, StateRow]:
@@ -57,9 +56,14 @@ class MemoryStore:
         """States by index."""
         return [row for row in self.tables.states.values() if row.part == part]
 
-    def live(self, parts: Sequence[int]) -> Iterable[StateRow]:
+    def live(self, parts: Sequence[int]) -> Iterable[Live]:
         """States with a timer."""
-        return [row for row in self.tables.states.values() if row.part in parts and row.due_at is not None]
+        rows = self.tables.states.values()
+        return [
+            Live(row.part, row.key, row.due_at, row.memo)
+            for row in rows
+            if row.part in parts and row.due_at is not None
+        ]
 
     def wake(self, keys: Iterable[str]) -> None:
         """Make states due that wait for something."""

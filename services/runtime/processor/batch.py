@@ -163,7 +163,7 @@ class Batch(Generic[S]):
 
     def _keep(self, key: str, part: int, change: Change[S], body: bytes | None) -> None:
         share = self._say(part, change)
-        share.states[key] = StateRow(key, part, body, change.due_at, change.waits_for)
+        share.states[key] = StateRow(key, part, body, change.due_at, change.waits_for, change.memo)
         self.turn.states[key] = change.state
         if change.wakes:
             share.wakes.add(key)

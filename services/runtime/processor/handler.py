@@ -1,7 +1,7 @@
 """What a service implements to be driven by the loop. Nothing here does I/O."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -57,27 +57,24 @@ class Handler(ABC, Generic[S]):
 
     # ------------------------------------------------------------ a memory beside the states
     #
-    # A handler may keep in memory what follows from the committed states of its indexes: it is told of their
-    # live states (those with a timer) when an index becomes ours, and of each commit. What it counts while a
+    # A handler may keep in memory what follows from the memos (Change.memo) of its live states (those
+    # with a timer): it is told of them when an index becomes ours, and of each commit. What it counts while a
     # batch is decided must be forgotten at `begin`.
 
-    remembers: bool = False
-    """Whether `adopted` wants the live states of an index; loading them takes time."""
-
-    def adopted(self, indexes: Mapping[int, Iterable[tuple[str, S]]]) -> None:
-        """These indexes are ours from now on, and no others; their live states as committed."""
+    def retain(self, indexes: Collection[int]) -> None:
+        """Forget all indexes but these, of which nothing has changed since the last commit."""
         return
 
-    def dropped(self, indexes: Iterable[int]) -> None:
-        """These indexes are another's."""
+    def remember(self, index: int, key: str, memo: bytes | None) -> None:
+        """A state as committed; None: there is nothing to remember of it, or no longer."""
         return
 
     def begin(self) -> None:
         """A batch is about to be decided: the next one, or the same once more."""
         return
 
-    def committed(self, states: Iterable[tuple[int, str, S | None]]) -> None:
-        """A batch has been committed: index, key and state of all that it changed."""
+    def committed(self) -> None:
+        """A batch has been committed; `remember` tells of all that it changed after this."""
         return
 
     def contended(self, contended: Contended) -> None:

@@ -21,7 +21,7 @@ from services.runtime import crash, telemetry
 from services.runtime.entropy import RemoteClock
 from services.runtime.processor import metrics
 from services.runtime.processor.batch import Batch, Timer, Turn, route_all
-from services.runtime.processor.cache import Cache
+from services.runtime.processor.cache import CACHE_BYTES, Cache
 from services.runtime.processor.handler import Handler
 from services.runtime.processor.log import Log
 from services.runtime.processor.owner import Owner
@@ -66,12 +66,14 @@ class Processor(Generic[S]):
         log: Log,
         outputs: Sequence[str] = (),
         limits: Limits | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        """`outputs` are topics whose loss the handler wants to reconcile (Handler.reconcile)."""
+        """`outputs` are topics whose loss the handler wants to reconcile (Handler.reconcile); `cache_bytes`
+        bounds the states in memory (Cache)."""
         self._handler, self._store, self._log = handler, store, log
         self._limits = limits or Limits()
         self._owner = Owner(handler, store, log, tuple(outputs), self._limits.topic_check_s)
-        self._cache: Cache[S] = Cache(handler, store)
+        self._cache: Cache[S] = Cache(handler, store, cache_bytes)
         self._clock: RemoteClock | None = None
         self._unsettled: tuple[Outgoing, ...] = ()
         self._turned_at = time.monotonic()
@@ -103,9 +105,9 @@ class Processor(Generic[S]):
         self._note_stall()
         try:
             clock = self._synced_clock()
-            if (left := self._owner.adopt()) is not None:
-                self._cache.forget()
-                self._republish(left, stop)
+            if (adopted := self._owner.adopt()) is not None:
+                self._cache.retain(adopted.same)
+                self._republish(adopted.outbox, stop)
             self._reconcile(clock.now(), stop)
             wanted = self._owner.wanted(clock.now())
             timeout_s = 0.0 if wanted else self._timeout_s(clock.now())
@@ -213,11 +215,9 @@ class Processor(Generic[S]):
                 if self._already_written(turn, stop):
                     break
         crash.reach("loop.committed")
+        self._handler.committed()
         self._owner.committed(turn)
         self._cache.update(turn)
-        self._handler.committed(
-            (index, key, turn.states[key]) for index, part in turn.parts.items() for key in part.states
-        )
         self._produce([record for part in turn.parts.values() for record in part.out])
         metrics.BATCHES.inc()
         crash.reach("loop.produced")

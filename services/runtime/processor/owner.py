@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,14 @@ NOT_FOLLOWED = -1
 CATCH_UP_POLL = timedelta(milliseconds=10)
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What came of following the group: the indexes that stayed ours throughout, and the outboxes of all."""
+
+    same: frozenset[int]
+    outbox: list[Outgoing]
+
+
 class Owner:
     """The indexes of one group member. An index starts when all the loop's inputs with it are assigned."""
 
@@ -32,6 +41,8 @@ class Owner:
     ) -> None:
         """`outputs` are watched for a lost log like the inputs, but not read."""
         self.parts: dict[int, Part] = {}
+        self._former: dict[int, Part] = {}
+        """What was ours when the group changed, until all of what is ours now has been taken up."""
         self._handler, self._inputs, self._outputs = handler, handler.inputs, outputs
         self._store, self._log = store, log
         self._topic_check_s = topic_check_s
@@ -42,12 +53,12 @@ class Owner:
         self._topics_checked_at = self._noted_at = time.monotonic()
         self._retry_at: float | None = None
 
-    def adopt(self) -> list[Outgoing] | None:
-        """Follow the group: acquire what it assigns. Returns the former owners' outboxes; None: unchanged."""
+    def adopt(self) -> Adopted | None:
+        """Follow the group: acquire what it assigns, and read what is new. None: unchanged."""
         if not self._changed():
             return None
         generation, assigned = self._log.generation, self._log.assigned
-        self.parts = {}
+        self._former, self.parts = self.parts or self._former, {}
         self._generation = NOT_FOLLOWED  # until all of this is done: what fails below is tried again
         self._retry_at = None
         indexes = sorted(
@@ -62,14 +73,15 @@ class Owner:
             else {}
         )
         owned = self._store.acquire(indexes) if indexes else {}
-        self.parts = {index: self._part(index, owned[index], ids, bounds) for index in indexes}
-        self._parked = {}
-        self._handler.adopted(self._live(indexes))
+        same = frozenset(index for index in indexes if _untouched(self._former.get(index), owned[index]))
+        timers = self._timers(same, indexes)
+        self.parts = {index: self._part(index, owned[index], ids, bounds, timers[index]) for index in indexes}
         self._log.read_from(self._positions())
-        self._generation = generation
+        self._generation, self._former = generation, {}
         metrics.OWNED.set(len(indexes))
-        log.info("indexes_acquired", indexes=indexes, epochs={index: owned[index].epoch for index in indexes})
-        return [record for index in indexes for record in owned[index].outbox]
+        epochs = {index: owned[index].epoch for index in indexes}
+        log.info("indexes_acquired", indexes=indexes, same=sorted(same), epochs=epochs)
+        return Adopted(same, [record for index in indexes for record in owned[index].outbox])
 
     def lost_topics(self) -> Mapping[int, frozenset[str]]:
         """Indexes whose stored topic UUIDs are not today's, with those topics; empty once committed."""
@@ -140,6 +152,7 @@ class Owner:
             self._lost.pop(index, None)
             for key, row in share.states.items():
                 part.timers.set(key, row.due_at)
+                self._handler.remember(index, key, row.memo)
                 if row.waits_for is not None:
                     self._parked.setdefault(row.waits_for, set()).add((index, key))
 
@@ -152,7 +165,7 @@ class Owner:
         for index in lost:
             del self.parts[index]
         if lost:
-            self._handler.dropped(lost)
+            self._handler.retain(self.parts)
             log.warning("indexes_fenced", indexes=lost)
             self._retry_at = time.monotonic() + RETRY_LOST_INDEX_S
             metrics.OWNED.set(len(self.parts))
@@ -174,12 +187,23 @@ class Owner:
             part.noted = dict(part.positions)
         self._log.note_offsets(changed)
 
-    def _live(self, indexes: Sequence[int]) -> Mapping[int, list[tuple[str, Any]]]:
-        live: dict[int, list[tuple[str, Any]]] = {index: [] for index in indexes}
-        for row in self._store.live(indexes) if indexes and self._handler.remembers else ():
-            if row.body is not None:
-                live[row.part].append((row.key, self._handler.decode(row.key, row.body)))
-        return live
+    def _timers(self, same: frozenset[int], indexes: Sequence[int]) -> Mapping[int, Timers]:
+        """The timers and the handler's memory: at hand for an index that is the same, others are read."""
+        self._handler.retain(same)
+        self._parked = {
+            awaited: here
+            for awaited, waiters in self._parked.items()
+            if (here := {waiter for waiter in waiters if waiter[0] in same})
+        }
+        due: dict[int, dict[str, datetime]] = {index: {} for index in indexes if index not in same}
+        for live in self._store.live([*due]) if due else ():
+            due[live.part][live.key] = live.due_at
+            if live.memo is not None:
+                self._handler.remember(live.part, live.key, live.memo)
+        return {
+            index: self._former[index].timers if index in same else Timers(due.pop(index))
+            for index in indexes
+        }
 
     def _changed(self) -> bool:
         if self._log.generation != self._generation or self._log.lost_position():
@@ -203,7 +227,12 @@ class Owner:
         return ids
 
     def _part(
-        self, index: int, owned: Owned, ids: dict[str, str], bounds: Mapping[Spot, tuple[int, int]]
+        self,
+        index: int,
+        owned: Owned,
+        ids: dict[str, str],
+        bounds: Mapping[Spot, tuple[int, int]],
+        timers: Timers,
     ) -> Part:
         positions: dict[str, int] = {}
         lost = {topic for topic, (id, _) in owned.offsets.items() if topic in ids and ids[topic] != id}
@@ -223,7 +252,7 @@ class Owner:
         self._unsaved[index] = {topic for topic in ids if topic in lost or topic not in owned.offsets}
         if lost:
             self._lost[index] = frozenset(lost)
-        return Part(index, owned.epoch, owned.batch_no, ids, positions, Timers(owned.timers))
+        return Part(index, owned.epoch, owned.batch_no, ids, positions, timers)
 
     def _part_commit(self, part: Part, turn: Turn[Any]) -> PartCommit:
         share = turn.parts[part.index]
@@ -263,6 +292,11 @@ class Owner:
             max(part.positions[topic], self._log.reached((topic, part.index))) >= end
             for topic, end in barrier.ends.items()
         )
+
+
+def _untouched(part: Part | None, owned: Owned) -> bool:
+    """Whether nobody owned it between our former term and this one, so that what we know of it is true."""
+    return part is not None and (part.epoch + 1, part.batch_no) == (owned.epoch, owned.batch_no)
 
 
 def _is_due(part: Part, now: datetime) -> bool:

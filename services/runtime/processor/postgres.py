@@ -1,6 +1,6 @@
 """The loop's store in PostgreSQL: one statement a batch, guarded by epoch and batch number."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from services.runtime.processor.types import (
     Backpressure,
     DataError,
     Fenced,
+    Live,
     Owned,
     PartCommit,
     Row,
@@ -22,6 +23,8 @@ from services.runtime.processor.types import (
 )
 
 WriteRows = Callable[[Any, Sequence[Row]], None]
+
+STREAMED_ROWS = 5000
 
 
 class PostgresStore:
@@ -56,11 +59,6 @@ class PostgresStore:
             cursor.execute(f"SELECT part, records FROM {s}.part_outbox WHERE part = ANY(%s)", mine)
             for part, records in cursor.fetchall():
                 owned[part].outbox = unpack(bytes(records))
-            cursor.execute(
-                f"SELECT part, key, due_at FROM {s}.state WHERE part = ANY(%s) AND due_at IS NOT NULL", mine
-            )
-            for part, key, due_at in cursor.fetchall():
-                owned[part].timers[key] = due_at
         return owned
 
     def load(self, keys: Iterable[str]) -> Mapping[str, StateRow]:
@@ -74,16 +72,16 @@ class PostgresStore:
         return {row.key: row for row in rows}
 
     def states_of(self, part: int) -> Iterable[StateRow]:
-        """All of them at once: used only when a log was lost."""
-        return self._rows("SELECT key, part, body, due_at, waits_for FROM {s}.state WHERE part = %s", (part,))
+        """One cursor of the server's: used only when a log was lost."""
+        sql = "SELECT key, part, body, due_at, waits_for FROM {s}.state WHERE part = %s"
+        for key, of, body, due, waits in self._streamed(sql, (part,)):
+            yield StateRow(key, of, restored(bytes(body)), due, waits)
 
-    def live(self, parts: Sequence[int]) -> Iterable[StateRow]:
-        """One SELECT."""
-        return self._rows(
-            "SELECT key, part, body, due_at, waits_for FROM {s}.state"
-            " WHERE part = ANY(%s) AND due_at IS NOT NULL",
-            (list(parts),),
-        )
+    def live(self, parts: Sequence[int]) -> Iterable[Live]:
+        """One cursor of the server's; bodies stay where they are."""
+        sql = "SELECT part, key, due_at, memo FROM {s}.state WHERE part = ANY(%s) AND due_at IS NOT NULL"
+        for part, key, due_at, memo in self._streamed(sql, (list(parts),)):
+            yield Live(part, key, due_at, None if memo is None else bytes(memo))
 
     def woken(self) -> bool:
         """Notifications that have arrived; a new connection may have missed some and says so once."""
@@ -168,6 +166,14 @@ class PostgresStore:
                 for key, part, body, due, waits in cursor.fetchall()
             ]
 
+    def _streamed(self, sql: str, arguments: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        with self._translated() as connection:
+            connection.autocommit = False
+            with connection, connection.cursor("streamed") as cursor:
+                cursor.itersize = STREAMED_ROWS
+                cursor.execute(sql.format(s=self._schema), arguments)
+                yield from cursor
+
     @contextmanager
     def _autocommit(self) -> Any:
         with self._translated() as connection:
@@ -232,18 +238,18 @@ offsets AS (
                          %(next_offset)s::bigint[])
     ON CONFLICT (topic, part) DO UPDATE SET topic_id = excluded.topic_id, next_offset = excluded.next_offset),
 kept AS (
-    INSERT INTO {s}.state
+    INSERT INTO {s}.state (key, part, body, due_at, waits_for, memo)
     SELECT * FROM unnest(%(key)s::text[], %(key_part)s::int[], %(body)s::bytea[], %(due_at)s::timestamptz[],
-                         %(waits_for)s::text[])
+                         %(waits_for)s::text[], %(memo)s::bytea[])
     ON CONFLICT (key) DO UPDATE SET part = excluded.part, body = excluded.body, due_at = excluded.due_at,
-                                    waits_for = excluded.waits_for),
+                                    waits_for = excluded.waits_for, memo = excluded.memo),
 gone AS (DELETE FROM {s}.state WHERE key = ANY(%(gone)s::text[]))
 SELECT {s}.assert_owner((SELECT count(*) FROM fence), (SELECT count(*) FROM mine))
 """
 
 _ARGUMENTS = (
     *("part", "epoch", "batch_no", "outbox", "topic", "topic_part", "topic_id", "next_offset"),
-    *("key", "key_part", "body", "due_at", "waits_for", "gone"),
+    *("key", "key_part", "body", "due_at", "waits_for", "memo", "gone"),
 )
 
 
@@ -277,6 +283,7 @@ def _arguments(parts: Sequence[PartCommit], states: Sequence[StateRow]) -> dict[
         "body": _bytes(squeezed(row.body or b"") for row in kept),
         "due_at": _array("NULL" if row.due_at is None else f'"{row.due_at.isoformat()}"' for row in kept),
         "waits_for": _texts(row.waits_for for row in kept),
+        "memo": _bytes(row.memo for row in kept),
         "gone": _texts(row.key for row in states if row.body is None),
     }
 
@@ -293,5 +300,5 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _bytes(items: Iterable[bytes]) -> str:
-    return _array(f'"\\\\x{item.hex()}"' for item in items)
+def _bytes(items: Iterable[bytes | None]) -> str:
+    return _array("NULL" if item is None else f'"\\\\x{item.hex()}"' for item in items)

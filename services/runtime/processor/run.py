@@ -22,6 +22,7 @@ def processor(
     handler: Handler[S],
     kafka: settings.Kafka,
     database: settings.Database,
+    loop: settings.Loop,
     *,
     outputs: tuple[str, ...] = (),
     write_rows: WriteRows | None = None,
@@ -31,4 +32,4 @@ def processor(
     client_id = f"millstream-{handler.name}-{socket.gethostname()}-{os.getpid()}"
     store = PostgresStore(database.url.get_secret_value(), handler.name, write_rows)
     log: Any = KafkaLog(kafka, handler.name, client_id)
-    return Processor(handler, store, log, outputs)
+    return Processor(handler, store, log, outputs, cache_bytes=loop.cache_bytes)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from services.runtime.processor.types import Owned, PartCommit, Row, StateRow
+from services.runtime.processor.types import Live, Owned, PartCommit, Row, StateRow
 
 
 class Store(Protocol):
@@ -20,10 +20,10 @@ class Store(Protocol):
         """The states that exist under these keys, of any index."""
 
     def states_of(self, part: int) -> Iterable[StateRow]:
-        """Every state of an index."""
+        """Every state of an index, streamed: nothing else may be asked of the store until all are read."""
 
-    def live(self, parts: Sequence[int]) -> Iterable[StateRow]:
-        """The states of these indexes that have a timer."""
+    def live(self, parts: Sequence[int]) -> Iterable[Live]:
+        """The states of these indexes that have a timer, streamed likewise."""
 
     def woken(self) -> bool:
         """Whether some owner has woken states since the last call; quick, asks nothing of the store."""

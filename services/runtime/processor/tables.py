@@ -9,7 +9,8 @@ def ddl(schema: str) -> str:
 
     part_owner: who may write (epoch) and how far (batch_no). part_offset: the resume point of each topic,
     with the UUID of the log it belongs to; outputs stand here too, with offset 0, so that a lost log is
-    noticed. part_outbox: the records of the last batch, as bytes. state: what the handler folds.
+    noticed. part_outbox: the records of the last batch, as bytes. state: what the handler folds; memo is the
+    little that it keeps in memory of a state with a timer, read when an index changes hands.
     """
     return f"""
 CREATE TABLE {schema}.part_owner (
@@ -22,7 +23,7 @@ CREATE TABLE {schema}.part_outbox (
 ALTER TABLE {schema}.part_outbox ALTER COLUMN records SET STORAGE EXTERNAL;
 CREATE TABLE {schema}.state (
     key text PRIMARY KEY, part integer NOT NULL, body bytea NOT NULL,
-    due_at timestamptz, waits_for text);
+    due_at timestamptz, waits_for text, memo bytea);
 CREATE INDEX state_due ON {schema}.state (part, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX state_waits_for ON {schema}.state (waits_for) WHERE waits_for IS NOT NULL;
 CREATE FUNCTION {schema}.assert_owner(written bigint, expected bigint) RETURNS boolean

@@ -5,7 +5,7 @@ the garbage collector nothing to look at: none of them is part of a cycle.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -81,14 +81,15 @@ class Change(Generic[S]):
     """What one input or timer does to one state.
 
     `state` None deletes it. `due_at` is the instant of its one timer, `waits_for` the key of a state whose
-    next change with `wakes` makes this one due at once, `dead` a reason for which the input also becomes a
-    dead letter.
+    next change with `wakes` makes this one due at once, `memo` what the handler keeps in memory of a state
+    with a timer (Handler.remember), `dead` a reason for which the input also becomes a dead letter.
     """
 
     state: S | None
     due_at: datetime | None = None
     waits_for: str | None = None
     wakes: bool = False
+    memo: bytes | None = None
     out: tuple[Outgoing, ...] = ()
     rows: tuple[Row, ...] = ()
     dead: Poison | None = None
@@ -102,7 +103,6 @@ class Owned:
     batch_no: int
     offsets: dict[str, tuple[str, int]]
     outbox: tuple[Outgoing, ...] = ()
-    timers: dict[str, datetime] = field(default_factory=dict)
 
 
 class StateRow(msgspec.Struct, frozen=True, gc=False):
@@ -113,6 +113,16 @@ class StateRow(msgspec.Struct, frozen=True, gc=False):
     body: bytes | None
     due_at: datetime | None
     waits_for: str | None
+    memo: bytes | None = None
+
+
+class Live(msgspec.Struct, frozen=True, gc=False):
+    """A state that has a timer, without its body."""
+
+    part: int
+    key: str
+    due_at: datetime
+    memo: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,8 +207,10 @@ class Desk:
                 # Through its bytes, as a store would.
                 self.states[key] = None if row.body is None else self.manager.decode(key, row.body)
                 self.due[key] = row.due_at
-        parts = batch.turn.parts.items()
-        self.manager.committed((index, key, self.states[key]) for index, part in parts for key in part.states)
+        self.manager.committed()
+        for index, part in batch.turn.parts.items():
+            for key, row in part.states.items():
+                self.manager.remember(index, key, row.memo)
         return told
 
     def _name(self, record: Outgoing) -> str:

@@ -13,7 +13,7 @@ from services.contracts import events
 from services.contracts.events import Event
 from services.contracts.partition import partition_of
 from services.contracts.topics import LOOP_PARTITIONS
-from services.executor.core import admission
+from services.executor.core import admission, loads
 from services.executor.core.execution import Execution, evolve, fold
 from tests.service.executor.histories import World
 from tests.service.executor.pipelines import Pipelines
@@ -110,7 +110,7 @@ def _within_bounds(world: World) -> None:
         index = partition_of(state.execution_id.encode(), LOOP_PARTITIONS)
         for step in () if state.status.terminal else state.steps:
             if step.current and step.queued_since is None and not admission.had_its_turn(step):
-                out[index, admission.lane_of(step.plan.kind)] += 1
+                out[index, loads.lane_of(step.plan.kind)] += 1
     assert all(count <= world.windows[lane] for (_, lane), count in out.items())
     assert all(len(book.holders) <= 1 for book in world.books.values())
 

@@ -1,7 +1,7 @@
 """Actions that are out when their execution ends: each of them comes to an end, and gives back its room."""
 
 from services.contracts import events
-from services.executor.core import admission
+from services.executor.core import loads
 from services.executor.manager import Manager
 from services.runtime.schemas import codec
 from tests.service.executor.house import claim
@@ -14,7 +14,7 @@ def left_behind(runner: Runner) -> events.HookFailed:
     """The end of the action that the execution left, with nothing out any more."""
     (*_, last) = runner.desk.history(ID)
     assert isinstance(last, events.HookFailed)
-    assert admission.loads(runner.desk.state(request())) == [None, None]
+    assert loads.loads(runner.desk.state(request())) == [None, None]
     assert runner.desk.due[ID] is None
     return last
 
