@@ -60,6 +60,10 @@ class Fields:
         """The raw value; absent and null are the same thing: None."""
         return self._body.get(name)
 
+    def holds(self, name: str) -> bool:
+        """Whether the field is there at all; null is there."""
+        return name in self._body
+
     def object(self, name: str, known: Collection[str]) -> "Fields":
         """The fields of an inner object; an absent one has none."""
         value = self.get(name)

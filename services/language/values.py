@@ -5,7 +5,7 @@ No message repeats a value: it may be a secret.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from services.contracts.commands import Json
 
@@ -37,6 +37,32 @@ def kind(value: Json) -> str:
             return "an object"
         case _:
             return f"a {type(value).__name__}, which JSON does not know"
+
+
+def equal(left: Json, right: Json, counted: Callable[[int], None] = lambda waiting: None) -> bool:
+    """Equal as JSON: 1 is 1.0, true is not 1. Without recursion: values may be nested deeply.
+
+    `counted` is called for each pair that is compared, with the number of those that wait; it may raise.
+    """
+    pending = [(left, right)]
+    while pending:
+        one, other = pending.pop()
+        counted(len(pending))
+        if kind(one) != kind(other):
+            return False
+        match one:
+            case list() | tuple():
+                if len(one) != len(other):
+                    return False
+                pending.extend(zip(one, other, strict=True))
+            case Mapping():
+                if one.keys() != other.keys():
+                    return False
+                pending.extend((one[key], other[key]) for key in one)
+            case _:
+                if one != other:
+                    return False
+    return True
 
 
 def measured(value: Json, bytes_max: int) -> int:

@@ -11,12 +11,11 @@ A field is required unless it has a default or says `required: false`. A pattern
 import re
 from typing import Any
 
-from pydantic_core import SchemaError
-
 from services.contracts.commands import Json
 from services.jobs.fields import Faults, Fields, clean, listed, shown
-from services.jobs.pipeline.values import KEYS, TEXT_CHARS_MAX, TYPES, FormField, fault_of, whole
-from services.language import scope
+from services.jobs.pipeline.values import KEYS, TEXT_CHARS_MAX, TYPES, FormField, fault_of
+from services.language import patterns, scope
+from services.language.values import equal
 
 FIELDS_MAX = 100
 CHOICES_MAX = 200
@@ -84,8 +83,8 @@ def _checked_field(entry: Fields, name: str, type_: str) -> FormField:
     for pointer, item in entry.items("choices", count_max=CHOICES_MAX):
         if message := fault_of(bare, item):
             entry.faults.add(pointer, message)
-        elif item in choices:
-            entry.faults.add(pointer, f"{shown(item)} is already at index {choices.index(item)}")
+        elif (former := next((i for i, one in enumerate(choices) if equal(one, item)), None)) is not None:
+            entry.faults.add(pointer, f"{shown(item)} is already at index {former}")
         else:
             choices.append(item)
     field = FormField(**{**_as_arguments(bare), "choices": tuple(choices), "default": given_default})
@@ -150,10 +149,9 @@ def _pattern(entry: Fields, type_: str) -> str | None:
         entry.faults.add(entry.pointer("pattern"), f"expected no pattern for type {type_}; remove it")
         return None
     try:
-        whole(value)
-    except SchemaError as error:
-        reason = " ".join(str(error).rpartition("error:")[2].split())
-        message = f"expected a regular expression without look-around and back-references: {clean(reason)}"
-        entry.faults.add(entry.pointer("pattern"), message)
+        patterns.compiled(value)
+    except patterns.BadPattern as bad:
+        wanted = "a regular expression as RE2 takes it, of at most 256 KiB once compiled"
+        entry.faults.add(entry.pointer("pattern"), f"expected {wanted}: {clean(str(bad))}")
         return None
     return value

@@ -5,13 +5,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
-
-from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from services.contracts.commands import Json
 from services.jobs.fields import Faults, Fields, clean, listed, shown, storable
-from services.language.values import Unfit, measured
+from services.language import patterns
+from services.language.values import Unfit, equal, measured
 
 TEXT_CHARS_MAX = 16 * 1024
 VALUE_BYTES_MAX = 64 * 1024
@@ -48,15 +46,6 @@ class FormField:
         return {key: value for key, value in told.items() if value is not None}
 
 
-@lru_cache(maxsize=256)
-def whole(pattern: str) -> SchemaValidator:
-    """What takes the texts that the pattern matches from end to end. SchemaError: it is no pattern."""
-    # Rust's engine takes linear time for any pattern and text; Python's own can take for ever.
-    alone = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")
-    SchemaValidator(alone)  # refuses `a)|(b`, which the next line would make sense of
-    return SchemaValidator(core_schema.str_schema(pattern=rf"\A(?:{pattern})\z", regex_engine="rust-regex"))
-
-
 def checked(form: Sequence[FormField], values: Json, faults: Faults, at: str = "values") -> dict[str, Json]:
     """The values of a form with its defaults filled in; every fault is noted under `<at>.<name>`."""
     known = [field.name for field in form]
@@ -69,6 +58,8 @@ def checked(form: Sequence[FormField], values: Json, faults: Faults, at: str = "
         if value is None:
             if field.required:
                 faults.add(given.pointer(field.name), f"expected {_wanted(field)}, found nothing")
+            elif given.holds(field.name):
+                found[field.name] = None  # a value like any other: whoever sends it wants it filled in
             continue
         if fault := fault_of(field, value):
             faults.add(given.pointer(field.name), fault)
@@ -81,12 +72,16 @@ def fault_of(field: FormField, value: Json) -> str | None:
     """Why a value does not fit its field; None when it does."""
     if message := TYPES[field.type](value):
         return message
-    if field.choices and value not in field.choices:
+    if field.choices and not any(equal(value, choice) for choice in field.choices):
         return f"unknown choice {shown(value)}; known: {listed(str(one) for one in field.choices)}"
     if isinstance(value, str | list) and (message := _length_fault(field, value)):
         return message
-    if isinstance(value, str) and field.pattern is not None and not _matches(field.pattern, value):
-        return f"expected text that matches {field.pattern}, found {shown(value)}"
+    if (
+        isinstance(value, str)
+        and field.pattern is not None
+        and (message := _pattern_fault(field.pattern, value))
+    ):
+        return message
     if field.min is not None and value < field.min:
         return f"expected at least {field.min}, found {shown(value)}"
     if field.max is not None and value > field.max:
@@ -103,12 +98,13 @@ def _length_fault(field: FormField, value: str | list[Json]) -> str | None:
     return None
 
 
-def _matches(pattern: str, text: str) -> bool:
-    try:
-        whole(pattern).validate_python(text)
-    except ValidationError:
-        return False
-    return True
+def _pattern_fault(written: str, text: str) -> str | None:
+    pattern = patterns.compiled(written)
+    if len(text) > pattern.chars_max:
+        return (
+            f"expected at most {pattern.chars_max} characters, for a pattern of this size, found {len(text)}"
+        )
+    return None if pattern.matches(text) else f"expected text that matches {written}, found {shown(text)}"
 
 
 def _wanted(field: FormField) -> str:

@@ -23,7 +23,7 @@ from services.language.expressions.nodes import (
     Read,
 )
 from services.language.paths import MISSING, ExpressionError, lookup
-from services.language.values import Unfit, as_text, kind, measured
+from services.language.values import Unfit, as_text, equal, kind, measured
 
 RESULT_BYTES_MAX = 64 * 1024
 COMPARED_MAX = 10_000
@@ -108,28 +108,12 @@ class _Evaluation:
                 raise ExpressionError(f"expected {wanted}, found {kind(left)} in {kind(right)}", at)
 
     def _equal(self, left: Json, right: Json, at: int) -> bool:
-        """Equal as JSON: 1 is 1.0, true is not 1. Without recursion: contexts may be nested deeply."""
-        pending = [(left, right)]
-        while pending:
-            one, other = pending.pop()
+        def counted(waiting: int) -> None:
             self._compared += 1
-            if self._compared + len(pending) > COMPARED_MAX:
+            if self._compared + waiting > COMPARED_MAX:
                 raise ExpressionError(f"expected at most {COMPARED_MAX} values to compare, found more", at)
-            if kind(one) != kind(other):
-                return False
-            match one:
-                case list() | tuple():
-                    if len(one) != len(other):
-                        return False
-                    pending.extend(zip(one, other, strict=True))
-                case Mapping():
-                    if one.keys() != other.keys():
-                        return False
-                    pending.extend((one[key], other[key]) for key in one)
-                case _:
-                    if one != other:
-                        return False
-        return True
+
+        return equal(left, right, counted)
 
 
 def _ordered(symbol: str, left: Json, right: Json, at: int) -> bool:

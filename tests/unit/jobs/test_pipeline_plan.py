@@ -161,6 +161,12 @@ def test_an_optional_value_that_is_used_must_be_there() -> None:
     assert len(jobs.plan(pipelining.request(asked, {}))) == 1  # an expression reads null
 
 
+def test_an_optional_value_that_is_sent_as_null_is_filled_as_null() -> None:
+    step = api(parameters={"data": {"a": "${x}", "b": "no. ${x}"}})
+    body = {"form": [{"name": "x", "required": False}], "steps": [step]}
+    assert len(jobs.plan(pipelining.request(body, {"x": None}))) == 1
+
+
 def test_what_later_steps_give_is_not_asked_for_yet() -> None:
     data = {
         "a": "${steps.s.result.id}",

@@ -115,7 +115,8 @@ def test_defaults_are_filled_in_and_optional_values_may_be_left_out() -> None:
         {"name": "c", "type": "integer"},
     ]
     found = pipeline.parse({"form": items, "steps": [noop("s")]})
-    assert pipeline.given_values(found, {"c": 1, "b": None}) == {"a": "x", "c": 1}
+    assert pipeline.given_values(found, {"c": 1}) == {"a": "x", "c": 1}
+    assert pipeline.given_values(found, {"a": None, "c": 1, "b": None}) == {"a": "x", "b": None, "c": 1}
     assert pipeline.form_of(found) == [
         {"name": "a", "type": "string", "required": False, "default": "x"},
         {"name": "b", "type": "string", "required": False},
@@ -147,6 +148,14 @@ def test_an_empty_form_takes_no_values() -> None:
     assert pipeline.given_values(found, None) == {}
     with pytest.raises(Refused, match=r"values\.x: unknown field; known: none"):
         pipeline.given_values(found, {"x": 1})
+
+
+def test_choices_are_compared_as_json() -> None:
+    assert faults_of({"type": "any", "choices": [1, 0]}, True) == ["values.x: unknown choice true; known: 1, 0"]
+    assert faults_of({"type": "any", "choices": [1, 0]}, 1.0) == []
+    assert faults_of({"type": "any", "choices": [[False]]}, [0]) == ["values.x: unknown choice a list; known: [False]"]
+    (field,) = form.parse([{"name": "x", "type": "any", "choices": [1, True, 0, False]}])
+    assert field.choices == (1, True, 0, False)
 
 
 def test_a_pattern_takes_linear_time_however_it_is_written() -> None:
