@@ -77,7 +77,7 @@ class World:
     on_part: Callable[[], None] = lambda: None
     outbound: Outbound = field(default_factory=outbound)
 
-    def context(self) -> Context:
+    def context(self, take: str = TAKE) -> Context:
         """What the step is given."""
 
         def progress(totals: Totals, detail: str) -> None:
@@ -86,7 +86,7 @@ class World:
 
         log = structlog.get_logger()
         files = Files(self.blobs, KEYS)
-        return Context(TAKE, files, self.sources, progress, self.cancelled, log, self.outbound)
+        return Context(take, files, self.sources, progress, self.cancelled, log, self.outbound)
 
     def content(self, key: str) -> bytes:
         """A whole file, opened."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.api.core.exhaust import LISTED_MAX, Download, Job, Search
+from services.contracts import file_names
 
 _COLUMNS = (
     "request_id, tag, status, request_data, batch_filters, dt_job_submitted, dt_job_completed,"
@@ -66,8 +67,8 @@ def downloads(cursor: Any, tenant: str, jobs: Sequence[Job]) -> dict[str, list[D
     """The reports of these requests, by request id and in order of name."""
     cursor.execute(
         "SELECT execution_id, tenant, name, link_generation FROM api.file"
-        " WHERE execution_id = ANY(%s) AND tenant = %s AND name <> 'manifest.json' ORDER BY name",
-        ([job.request_id for job in jobs], tenant),
+        " WHERE execution_id = ANY(%s) AND tenant = %s AND name !~ %s ORDER BY name",
+        ([job.request_id for job in jobs], tenant, file_names.MANIFESTS),
     )
     found: dict[str, list[Download]] = {}
     for request_id, *file in cursor.fetchall():

@@ -148,8 +148,8 @@ def _event_rows(event: Event) -> tuple[Row, ...]:
             return (seen, Row("request", {"execution_id": event.execution_id, **asked}))
         case events.StepCompleted(output={"batch_filters": found}):
             return (seen, Row("batches", {"execution_id": event.execution_id, "body": json.dumps(found)}))
-        case events.FilePublished(file=file):
-            place = {"execution_id": event.execution_id, "tenant": event.tenant}
+        case events.FilePublished(step=step, file=file):
+            place = {"step": step, "execution_id": event.execution_id, "tenant": event.tenant}
             return (
                 seen,
                 Row("file", {**place, "published_at": event.occurred_at, **msgspec.to_builtins(file)}),

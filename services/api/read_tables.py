@@ -14,6 +14,7 @@ from psycopg2.extras import execute_values
 from services.api import commands, live
 from services.api.core import projection, steps
 from services.api.core.projection import Projection
+from services.contracts import file_names
 from services.runtime import telemetry
 from services.runtime.processor.types import Row
 
@@ -37,8 +38,7 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
     if found := by_kind.get("word"):
         execute_values(cursor, _WORDS, found, _WORD_TEMPLATE, page_size=500)
     if found := by_kind.get("file"):
-        execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
-        cursor.execute(_DOWNLOADS, (list({values["execution_id"] for values in found}),))
+        _write_files(cursor, found)
     if found := by_kind.get("batches"):
         execute_values(cursor, _BATCHES, found, "(%(execution_id)s, %(body)s)", page_size=500)
     if found := by_kind.get("request"):
@@ -52,6 +52,36 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
     commands.write_answers(cursor, by_kind.get("answer", ()), by_kind.get("rerun", ()))
     if newest:
         live.announce(cursor, newest)
+
+
+def _write_files(cursor: Any, found: Sequence[Mapping[str, Any]]) -> None:
+    """Each file under a name of its own; those of one execution come in the order of their events."""
+    wanted = [(values["execution_id"], values["name"]) for values in found]
+    ids = list({id for id, _ in wanted})
+    cursor.execute(_TAKEN, tuple(map(list, zip(*wanted, strict=True))))
+    if cursor.fetchone() or len({*wanted}) < len(wanted):
+        found = _distinct(cursor, ids, found)
+    execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
+    cursor.execute(_DOWNLOADS, (ids, file_names.MANIFESTS))
+
+
+def _distinct(cursor: Any, ids: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The files that are not written yet, where two of an execution come under one name (file_names.free)."""
+    names: dict[str, set[str]] = {id: set() for id in ids}
+    known: set[tuple[str, str]] = set()
+    cursor.execute(_KEYS, (ids,))
+    for id, name, key in cursor.fetchall():
+        names[id].add(name)
+        known.add((id, key))
+    new: list[Mapping[str, Any]] = []
+    for values in found:
+        id, key = values["execution_id"], values["key"]
+        if (id, key) not in known:
+            known.add((id, key))
+            name = file_names.free(values["step"], values["name"], names[id])
+            names[id].add(name)
+            new.append({**values, "name": name})
+    return new
 
 
 _EXECUTION_COLUMNS = (
@@ -85,6 +115,11 @@ _WORD_TEMPLATE = (
     "(%(execution_id)s, %(step_name)s, %(event_type)s, %(attempt)s, %(sequence)s, %(occurred_at)s,"
     " %(tenant)s)"
 )
+_TAKEN = """
+    SELECT 1 FROM unnest(%s, %s) AS wanted (execution_id, name)
+    JOIN api.file USING (execution_id, name) LIMIT 1
+"""
+_KEYS = "SELECT execution_id, name, blob_key FROM api.file WHERE execution_id = ANY(%s)"
 _FILES = (
     "INSERT INTO api.file (execution_id, name, tenant, batch, rows, bytes, sha256, content_type, blob_key,"
     " published_at) VALUES %s ON CONFLICT DO NOTHING"
@@ -98,7 +133,7 @@ _DOWNLOADS = """
     UPDATE api.job_request AS request SET download_urls = file.urls, dt_file_created = file.newest
     FROM (SELECT execution_id, array_agg('/files/' || execution_id || '/' || name ORDER BY name) AS urls,
                  max(published_at) AT TIME ZONE 'UTC' AS newest
-          FROM api.file WHERE execution_id = ANY(%s) AND name <> 'manifest.json'
+          FROM api.file WHERE execution_id = ANY(%s) AND name !~ %s
           GROUP BY execution_id) AS file
     WHERE request.execution_id = file.execution_id
 """

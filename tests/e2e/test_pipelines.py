@@ -1,5 +1,6 @@
 """Pipelines on a running system, told by what real receivers heard: S3's example, approvals, hooks, loops."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import yaml
 
 from services.contracts import ids
 from tests import pipelining
+from tests.commanding import Millstream
 from tests.local import Local
 from tests.receiver import Call, Receiver, receiving_aside, status
 from tests.requesting import Requests, new_key, statuses
@@ -95,6 +97,33 @@ def test_the_example_of_an_api_step_works_as_it_stands(alice: Requests, receiver
     assert sent.headers["idempotency-key"] == ids.step_key(view["id"], "Make API Call", 1)
     words = [event["event_type"] for event in view["steps"][0]["events"]]
     assert words[0] == "Not Started" and words[-1] == "Completed" and {*words[1:-1]} == {"Running"}
+
+
+def test_every_file_of_every_export_is_listed_and_downloaded(
+    alice: Requests, local: Local, tmp_path: Path
+) -> None:
+    flights = (EXAMPLES.parent / "flights-report.yaml").read_bytes()
+    yaml_type = {"Content-Type": "application/yaml"}
+    alice.client.put("/v1/datasets/flights-report", content=flights, headers=yaml_type).raise_for_status()
+    parameters = {"dataset": "flights-report", "columns": ["carrier"], "batches": ["HA"]}
+    north = {"step_name": "north", "step_type": "EXPORT", "parameters": parameters}
+    again = {"std:goto(north)": "$.result.rows > 0"}
+    south = {**north, "step_name": "south", "prev_step_name": "north", "on-success": [again]}
+    steps = [{**north, "next_step_name": "south"}, {**south, "next_step_name": "", "is_terminal_step": True}]
+    alice.put("exports", {"max_step_runs": 3, "steps": steps})
+    id = alice.make("exports")
+    assert alice.ended(id)["failure"]["reason"] == "loop_limit"
+    published = [event["file"]["name"] for event in alice.events(id) if event["type"] == "file.published"]
+    listed = alice.client.get(f"/v1/executions/{id}").json()["files"]
+    assert sorted(published) == [file["name"] for file in listed] == [
+        "north~manifest.json", "north~manifest~2.json", "north~reports-HA.csv", "north~reports-HA~2.csv",
+        "south~manifest.json", "south~reports-HA.csv",
+    ]  # fmt: skip
+    key = new_key(local.state["database_url"], "alice")
+    address = {"MILLSTREAM_CLIENT__URL": local.state["api_url"], "MILLSTREAM_CLIENT__KEY": key}
+    assert Millstream(tmp_path, address)("job", "download", id).code == 0
+    for file in listed:
+        assert hashlib.sha256((tmp_path / file["name"]).read_bytes()).hexdigest() == file["sha256"]
 
 
 def test_a_request_without_its_values_is_refused_with_all_that_is_wrong(alice: Requests) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from msgspec.structs import replace
 
 from services.cli.dev.folder import free_port
 from services.contracts.commands import File
@@ -129,6 +130,20 @@ def test_every_file_equals_psqls_copy(url: str, world: World) -> None:
         theirs = psql_copy(url, f"SELECT {SELECTED} FROM things WHERE code = '{code}'")
         assert world.content(file.key) == theirs
         assert (file.batch, file.rows, file.bytes, file.sha256) == (code, rows, len(theirs), sha256(theirs))
+
+
+def test_in_a_pipeline_each_file_tells_its_step_and_visit(world: World) -> None:
+    alone = exporting.step(DATASET, params={"batches": ["UA"]})
+    among = replace(alone, step="Sales north", parameters={**alone.parameters, "among_steps": True})
+    for visit, suffix in ((1, ""), (2, "~2")):
+        outcome = STEPS["EXPORT"].run(replace(among, visit=visit), world.context(f"{visit}" * 20))
+        assert isinstance(outcome, Done)
+        report, manifest = outcome.files
+        assert report.name == f"Sales north~reports-UA{suffix}.csv"
+        assert manifest.name == f"Sales north~manifest{suffix}.json"
+        listed = json.loads(world.content(manifest.key))
+        assert (listed["step"], listed["visit"]) == ("Sales north", visit)
+        assert [file["name"] for file in listed["files"]] == [report.name]
 
 
 def test_a_dataset_without_batches_is_one_file(url: str, world: World) -> None:

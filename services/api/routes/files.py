@@ -5,6 +5,7 @@ as the whole.
 """
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,12 +17,11 @@ from services.api.core.ranges import Wanted
 from services.api.executions import File
 from services.api.parts import AnyParts, Author
 from services.api.problems import not_found, unavailable
+from services.contracts import file_names
 from services.contracts.ids import EXECUTION_ID
 from services.runtime import telemetry
 from services.runtime.blobs import BlobMissing, BlobsUnavailable
 from services.runtime.container import ContainerError, Damaged, Files
-
-NAME_CHARS_MAX = 200
 
 log = telemetry.get_logger()
 router = APIRouter(tags=["files"])
@@ -31,7 +31,7 @@ router = APIRouter(tags=["files"])
 @router.head("/files/{execution_id}/{name}", operation_id="headFile", **openapi.FILE_HEAD)
 async def read(execution_id: str, name: str, request: Request, parts: AnyParts) -> Response:
     """The file's bytes, or one range of them. Links come from GET /v1/executions/{id} and expire."""
-    is_ours = EXECUTION_ID.fullmatch(execution_id) and len(name) <= NAME_CHARS_MAX and "\0" not in name
+    is_ours = EXECUTION_ID.fullmatch(execution_id) and len(name) <= file_names.CHARS_MAX and "\0" not in name
     if not is_ours or request.scope["raw_path"] != links.path(execution_id, name).encode():
         raise not_found()
     file = await parts.pool.read(lambda cursor: file_access.openable(cursor, execution_id, name))
@@ -98,7 +98,7 @@ def _headers(file: File) -> dict[str, str]:
     return {
         "Accept-Ranges": "bytes",
         "Content-Length": str(file.bytes),
-        "Content-Disposition": f'attachment; filename="{_quoted(file.name)}"',
+        "Content-Disposition": _attachment(file.name),
         "ETag": f'"{file.sha256}"',
         "Cache-Control": "no-store",
         "Content-Security-Policy": "sandbox",
@@ -130,7 +130,10 @@ def _sent(first: bytes, pieces: Iterator[bytes], file: File) -> Iterator[bytes]:
         raise
 
 
-def _quoted(name: str) -> str:
-    return "".join(
+def _attachment(name: str) -> str:
+    """RFC 6266: the name as it is for who reads `filename*`, and as ASCII for others."""
+    ascii_ = "".join(
         char if char.isascii() and char.isprintable() and char not in '"\\' else "_" for char in name
     )
+    whole = "" if ascii_ == name else f"; filename*=UTF-8''{quote(name, safe='')}"
+    return f'attachment; filename="{ascii_}"{whole}'

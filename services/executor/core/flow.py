@@ -83,7 +83,7 @@ def take_over(story: Story, original: Execution | None) -> None:
         for file in known.files:
             story.tell(events.FilePublished, step=name, file=file)
         then = known.visit.then if known.visit else ()
-        kept = replace(known.visit or Visit(), number=0, first=1, phase="over", held=None)
+        kept = replace(known.visit or Visit(), first=1, phase="over", held=None)
         story.change(index, visit=kept)
         story.state = replace(story.execution, agenda=(*rest, *then))
 

@@ -1,7 +1,8 @@
 """EXPORT: rows of a source table as sealed files in the blob store, one per batch, all of one snapshot.
 
 The parameters are those of the plan (services/jobs/export.py). Files are `reports-<batch>.csv`, or
-`report.csv` without batches, and at last `manifest.json`, which lists them.
+`report.csv` without batches, and at last `manifest.json`, which lists them. In a pipeline each tells its step
+(services/contracts/file_names.py).
 """
 
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from services.contracts import places
+from services.contracts import file_names, places
 from services.contracts.commands import File, StepRequested
 from services.executor.formats import FORMATS
 from services.executor.formats.format import Format
@@ -19,8 +20,6 @@ from services.executor.steps.source import Ended, Snapshot, snapshot
 from services.executor.steps.step import Context, Totals
 from services.runtime import crash
 from services.runtime.blobs import BlobsUnavailable
-
-MANIFEST = "manifest.json"
 
 
 class Export:
@@ -85,7 +84,7 @@ class _Take:
             crash.reach("worker.blob")
             writer.finish()
         return File(
-            name=name,
+            name=self._shown(name),
             key=self._key(name),
             batch=batch,
             rows=count,
@@ -98,24 +97,32 @@ class _Take:
         body = {
             "execution_id": self.request.execution_id,
             "step": self.request.step,
+            "visit": self.request.visit,
             "snapshot_at": self.snap.taken_at.isoformat(),
             "format": self.request.parameters["format"],
             "columns": self.request.parameters["columns"],
             "totals": asdict(_totals(files)),
             "files": [_listed(file) for file in files],
         }
-        with self.context.files.create(self.request.tenant, self._key(MANIFEST)) as writer:
+        with self.context.files.create(self.request.tenant, self._key(file_names.MANIFEST)) as writer:
             writer.write(msgspec.json.format(msgspec.json.encode(body), indent=2))
             writer.finish()
         return File(
-            name=MANIFEST,
-            key=self._key(MANIFEST),
+            name=self._shown(file_names.MANIFEST),
+            key=self._key(file_names.MANIFEST),
             batch=None,
             rows=0,
             bytes=writer.bytes,
             sha256=writer.sha256,
             content_type="application/json",
         )
+
+    def _shown(self, name: str) -> str:
+        """Other steps of its execution write files too."""
+        request = self.request
+        if not request.parameters.get("among_steps"):
+            return name
+        return file_names.of_step(request.step, name, request.visit)
 
     def _key(self, name: str) -> str:
         request, take = self.request, self.context.take_id

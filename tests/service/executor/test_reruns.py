@@ -61,6 +61,17 @@ def test_a_rerun_begins_at_the_step_that_failed(runner: Runner) -> None:
     assert state(runner).steps[0].output == {"n": 1}
 
 
+def test_a_step_that_is_come_to_again_counts_on_from_the_results_taken_over(runner: Runner) -> None:
+    runner.start(*three(goto("a", "success")))
+    runner.end("a")
+    runner.end("b", "fail")
+    told(runner, rerun(runner))
+    runner.desk.say(outcome(runner.desk.orders()[-1].attempt_id, request(execution_id=AGAIN)))
+    again = runner.desk.orders()[-1]
+    # its files have other names than those that were taken over
+    assert (again.execution_id, again.step, again.visit) == (AGAIN, "a", 2)
+
+
 def test_without_reuse_it_begins_at_the_beginning(runner: Runner) -> None:
     runner.start(*three())
     runner.end("a")

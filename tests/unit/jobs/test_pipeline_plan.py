@@ -201,7 +201,7 @@ def test_an_export_is_planned_with_the_values_of_the_request() -> None:
             },
         )
     )
-    assert planned.parameters == alone[0].parameters
+    assert planned.parameters == {**alone[0].parameters, "among_steps": True}
 
 
 def test_what_an_export_cannot_be_is_told_where_it_stands() -> None:

@@ -9,7 +9,8 @@
       time_range: {from: "2013-01-01T00:00:00Z", to: "${until}"}
 
 The files are planned when the request is made, so its parameters take values of the request and no results of
-steps. The pipeline's revision holds the dataset's: what runs is what was read when the pipeline was written.
+steps; their names tell the step (services/contracts/file_names.py). The pipeline's revision holds the
+dataset's: what runs is what was read when the pipeline was written.
 """
 
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ def _plan(step: Step, values: Mapping[str, Json], pinned: Mapping[str, Json], fa
         for error in refused.errors:
             faults.add(_pointer(error.pointer, given["dataset"], place.pointer), error.message)
         return given
-    return planned.parameters
+    return {**planned.parameters, "among_steps": True}
 
 
 def _request(dataset: str, pinned: Mapping[str, Json], params: Json, time_range: Json) -> JobRequested:
