@@ -33,6 +33,7 @@ class Process:
             "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap,
             "MILLSTREAM_FILES__KEYS": keys,
             "MILLSTREAM_LINKS__KEYS": keys,
+            "MILLSTREAM_SOURCES__FLIGHTS__TENANTS": "acme",
             "MILLSTREAM_SEALING__KEYS": keys,
         }
         self._process: subprocess.Popen[bytes] | None = None

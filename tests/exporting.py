@@ -15,7 +15,9 @@ from services import jobs
 from services.cli.dev import postgres
 from services.contracts.commands import Definition, JobRequested, StepRequested
 from services.executor.calls.outbound import Caller, Outbound
+from services.executor.steps.source import Sources
 from services.executor.steps.step import Cancellation, Context, Totals
+from services.jobs.sources import Tenants
 from services.runtime.blobs import Blobs, in_memory
 from services.runtime.container import Files
 from tests.stack import transaction
@@ -71,6 +73,7 @@ class World:
     """A blob store in memory, the sources given, and what the step reported."""
 
     sources: Mapping[str, str]
+    tenants: Tenants | None = None  # open to all
     blobs: Blobs = field(default_factory=in_memory)
     parts: list[tuple[Totals, str]] = field(default_factory=list)
     cancelled: Cancellation = field(default_factory=Cancellation)
@@ -86,7 +89,9 @@ class World:
 
         log = structlog.get_logger()
         files = Files(self.blobs, KEYS)
-        return Context(take, files, self.sources, progress, self.cancelled, log, self.outbound)
+        tenants = dict.fromkeys(self.sources, ("*",)) if self.tenants is None else self.tenants
+        sources = Sources(self.sources, tenants)
+        return Context(take, files, sources, progress, self.cancelled, log, self.outbound)
 
     def content(self, key: str) -> bytes:
         """A whole file, opened."""

@@ -25,6 +25,7 @@ from services.api.pool import Pool
 from services.api.streams import Streams
 from services.contracts import commands, envelope, events, ids
 from services.contracts.events import Event, ExecutionAccepted, Facts, PlannedStep
+from services.jobs.sources import Tenants
 from services.runtime import blobs, migrations, outbox, schemas
 from services.runtime.container import Files
 from services.runtime.entropy import Clock, LocalClock
@@ -37,6 +38,7 @@ SEALING_KEYS = {"s1": bytes(range(32))}
 LINK_KEYS = {"l1": bytes(range(32, 64)), "l0": bytes(range(64, 96))}
 FILE_KEYS = {"f1": bytes(range(96, 128))}
 TTL_S = 3600
+SOURCES = dict.fromkeys(("flights", "main"), ("*",))
 
 FLIGHTS = """\
 source: flights
@@ -205,6 +207,7 @@ def serving(
     link_keys: Mapping[str, bytes] = LINK_KEYS,
     streams: Streams | None = None,
     clock: Clock | None = None,
+    source_tenants: Tenants = SOURCES,
 ) -> Iterator[Api]:
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
@@ -225,6 +228,7 @@ def serving(
         public_url="",
         wake_relay=lambda: None,
         degraded=lambda: (),
+        source_tenants=source_tenants,
         streams=streams or Streams(),
     )
     config = uvicorn.Config(

@@ -167,6 +167,7 @@ class Workers:
             "MILLSTREAM_BLOBS__URL": f"file://{self.folder}/blobs",
             "MILLSTREAM_FILES__KEYS": exporting.keys_text(),
             "MILLSTREAM_SOURCES__MAIN": self.source_url,
+            "MILLSTREAM_SOURCES__MAIN__TENANTS": "*",
             "MILLSTREAM_HEALTH__PORT": str(port),
             "MILLSTREAM_WORKER__LOG_FOLDER": str(self.folder / "executor_logs"),
             **settings,

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from services.api import definitions, executions, exhaust, idempotency
+from services import jobs
+from services.api import definitions, executions, idempotency
 from services.api.core import exhaust as core
 from services.api.definitions import Name, Revision
 from services.api.intake import Overloaded, Stored, Submit
@@ -17,9 +18,8 @@ from services.api.problems import Problem, unavailable
 from services.contracts import envelope
 from services.contracts.commands import Definition, JobRequested
 from services.contracts.names import REQUEST_BYTES_MAX
+from services.jobs import sources
 from services.runtime import schemas
-
-TAGS_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,13 @@ async def definition(
     if row is None:
         return None
     return Definition(kind=name.kind, id=row.id, revision=row.revision, body=row.body)
+
+
+def check(parts: Parts, record: JobRequested) -> None:
+    """Raises Refused: what its job type refuses, and sources that are not open to the tenant."""
+    plan = jobs.plan(record)
+    kind = record.definition.kind if record.definition else "jobType"
+    sources.check_plan(parts.source_tenants, record.tenant, plan, kind)
 
 
 def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
@@ -77,8 +84,6 @@ def row(caller: Caller, record: JobRequested, body_hash: str) -> Submit:
 
 def begin(parts: Parts, asked: Submit) -> "asyncio.Future[Stored] | None":
     """Queue it for the next commit; None, and nothing queued, when that cannot be done at once."""
-    if asked.tag and parts.tags.get(asked.tag) != asked.tenant:
-        return None
     try:
         return parts.intake.submit(asked)
     except Overloaded:
@@ -86,26 +91,13 @@ def begin(parts: Parts, asked: Submit) -> "asyncio.Future[Stored] | None":
 
 
 async def store(parts: Parts, asked: Submit) -> Stored:
-    """Commit it, or find what the id holds. Raises Problem, DatabaseAway; 403 for a tag of another tenant."""
-    if asked.tag and parts.tags.get(asked.tag) != asked.tenant:
-        await _claim(parts, asked.tag, asked.tenant)
+    """Commit it, or find what the id holds. Raises Problem, DatabaseAway."""
     try:
         return await parts.intake.submit(asked)
     except Overloaded:
         raise unavailable("too many requests are waiting to be stored") from None
     except Unstorable as error:
         raise Problem("invalid-request", str(error)) from None
-
-
-async def _claim(parts: Parts, tag: str, tenant: str) -> None:
-    owner = await parts.pool.read(lambda cursor: exhaust.owner(cursor, tag))
-    if owner is None:
-        owner = await parts.pool.write(lambda cursor: exhaust.claim(cursor, tag, tenant))
-    if owner != tenant:
-        raise Problem("foreign-tag", "tag: expected one of your own, found one of another client")
-    if len(parts.tags) >= TAGS_MAX:
-        parts.tags.clear()
-    parts.tags[tag] = owner
 
 
 async def is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:

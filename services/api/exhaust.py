@@ -1,4 +1,4 @@
-"""S1's requests in the database: the table `job_request` by tag, and whose each tag is."""
+"""S1's requests in the database: the table `job_request` by (tenant, tag)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +11,6 @@ _COLUMNS = (
     " execution_time, err_message, coalesce(updated_at, submitted_at), steps"
 )
 _NEWEST = " ORDER BY submitted_at DESC, execution_id DESC LIMIT %s"
-
-
-def owner(cursor: Any, tag: str) -> str | None:
-    """The tenant whose tag it is."""
-    cursor.execute("SELECT tenant FROM api.tag WHERE tag = %s", (tag,))
-    row = cursor.fetchone()
-    return None if row is None else str(row[0])
-
-
-def claim(cursor: Any, tag: str, tenant: str) -> str:
-    """Make the tag the tenant's unless it is taken: whose it is from now on."""
-    cursor.execute("INSERT INTO api.tag VALUES (%s, %s) ON CONFLICT DO NOTHING", (tag, tenant))
-    return owner(cursor, tag) or tenant
 
 
 def find(cursor: Any, tenant: str, tag: str, request_id: str) -> Job | None:

@@ -19,6 +19,9 @@ STORED_BYTES_MAX = 192 * 1024
 Prepare = Callable[[Any, str, Any], Any]
 """`prepare(cursor, tenant, body)`: the body to store. Raises Refused with every fault."""
 
+Sources = Callable[[Any], list[tuple[str, str]]]
+"""`sources(body)`: the sources that a prepared body reads, each after the pointer to where it is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -28,6 +31,7 @@ class Kind:
     plural: str
     title: str
     prepare: Prepare
+    sources: Sources
 
     @property
     def route(self) -> str:
@@ -63,6 +67,15 @@ def checked_pipeline(body: Any) -> Any:
     return body
 
 
-DATASET = Kind("dataset", "datasets", "Dataset", _dataset)
-PIPELINE = Kind("pipeline", "pipelines", "Pipeline", _pipeline)
+def _source(body: Any) -> list[tuple[str, str]]:
+    return [("source", body["source"])]
+
+
+def _pinned_sources(body: Any) -> list[tuple[str, str]]:
+    pinned = as_object(body).get(PINNED) or {}
+    return [(f"{PINNED}.{id}.source", held["body"]["source"]) for id, held in pinned.items()]
+
+
+DATASET = Kind("dataset", "datasets", "Dataset", _dataset, _source)
+PIPELINE = Kind("pipeline", "pipelines", "Pipeline", _pipeline, _pinned_sources)
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (DATASET, PIPELINE)}

@@ -14,6 +14,7 @@ from services.api.live import Live
 from services.api.pool import Pool
 from services.api.problems import Problem
 from services.api.streams import Streams
+from services.jobs.sources import Tenants
 from services.runtime.blobs import Blobs
 from services.runtime.container import Files
 from services.runtime.entropy import Clock
@@ -22,8 +23,7 @@ from services.runtime.sealing import Sealer
 
 @dataclass(frozen=True)
 class Parts:
-    """The collaborators of all routes. `degraded` names what is away although requests are taken; `tags` are
-    the tags this process has seen with their tenants, who never change."""
+    """The collaborators of all routes. `degraded` names what is away although requests are taken."""
 
     pool: Pool
     keyring: Keyring
@@ -37,8 +37,8 @@ class Parts:
     public_url: str
     wake_relay: Callable[[], None]
     degraded: Callable[[], tuple[str, ...]]
+    source_tenants: Tenants
     streams: Streams = field(default_factory=Streams)
-    tags: dict[str, str] = field(default_factory=dict)
 
 
 def parts_of(request: Request) -> Parts:

@@ -29,7 +29,6 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "invalid-request": (400, "The request is not acceptable"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The key's role does not allow this"),
-    "foreign-tag": (403, "The tag belongs to another client"),
     "not-found": (404, "Not found"),
     "method-not-allowed": (405, "Method not allowed"),
     "body-timeout": (408, "The body did not arrive in time"),

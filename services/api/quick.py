@@ -108,12 +108,10 @@ class QuickSubmit:
             await self._app(scope, _again(message, receive), send)
 
     async def _accept(self, row: Submit, scope: Scope, receive: Receive, send: Send) -> bool:
-        """False when id or tag are another's: nothing was stored, and nothing sent."""
+        """False when the id is another's: nothing was stored, and nothing sent."""
         try:
             stored = await accepting.store(self._parts, row)
         except (Problem, DatabaseAway) as error:
-            if isinstance(error, Problem) and error.kind == "foreign-tag":
-                return False
             problem = error if isinstance(error, Problem) else problems.away(error)
             await problems.render(problem)(scope, receive, send)
             return True

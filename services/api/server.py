@@ -83,6 +83,7 @@ class Server:
             public_url=settings.api.public_url.rstrip("/"),
             wake_relay=self._relay.wake,
             degraded=self._degraded,
+            source_tenants=settings.source_tenants.tenants,
         )
 
     def _degraded(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from services.runtime.settings import (
     Links,
     Loop,
     Sealing,
+    SourceTenants,
 )
 
 
@@ -29,6 +30,7 @@ class Settings(BaseModel):
     links: Links
     loop: Loop
     sealing: Sealing
+    source_tenants: SourceTenants
 
 
 class Migrate(BaseModel):

@@ -12,7 +12,7 @@ from services.cli import output
 from services.cli.failure import Exit
 from services.cli.output import AsJson
 from services.runtime import settings
-from services.runtime.settings import PREFIX, Section, SettingsError, Sources
+from services.runtime.settings import PREFIX, Section, SettingsError
 
 DEFAULT, MISSING = "default", "not set"
 
@@ -100,10 +100,10 @@ def _load(model: type[BaseModel], environ: Mapping[str, str]) -> tuple[dict[str,
 def _settings(
     section: type[Section], values: Mapping[str, object], environ: Mapping[str, str]
 ) -> Iterator[Setting]:
-    if section is Sources:
-        urls = values.get("urls", {})
-        assert isinstance(urls, Mapping)
-        keys = {f"{PREFIX}{Sources.prefix}{name.upper()}": url for name, url in urls.items()}
+    if section in settings.OPEN:
+        (named,) = values.values() if values else ({},)
+        assert isinstance(named, Mapping)
+        keys = {settings.open_key(section, name): value for name, value in named.items()}
     else:
         keys = {key: values.get(field) for key, field in settings.keys_of(section).items()}
     for key, value in keys.items():

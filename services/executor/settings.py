@@ -14,6 +14,7 @@ from services.runtime.settings import (
     Outbound,
     Secrets,
     Sources,
+    SourceTenants,
     Worker,
 )
 
@@ -38,6 +39,7 @@ class WorkerSettings(BaseModel):
     blobs: Blobs
     files: Files
     sources: Sources
+    source_tenants: SourceTenants
     secrets: Secrets
     outbound: Outbound
     worker: Worker

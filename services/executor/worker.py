@@ -12,6 +12,7 @@ from services.contracts.commands import StepControl
 from services.executor.calls.outbound import Caller, Outbound
 from services.executor.settings import WorkerSettings
 from services.executor.steps import STEPS
+from services.executor.steps.source import Sources
 from services.executor.work import log_folder
 from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
@@ -58,9 +59,10 @@ class Worker:
         keys = parse_keys(settings.files.keys.get_secret_value())
         store = blobs.connect(settings.blobs.url)
         files = Files(store, keys, settings.files.compression)
-        sources = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
+        urls = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
+        sources = Sources(urls, settings.source_tenants.tenants)
         folder = settings.worker.log_folder
-        logs = Logs(folder, store, sources.values(), LocalClock())
+        logs = Logs(folder, store, urls.values(), LocalClock())
         log_folder.start(folder, timedelta(days=settings.worker.log_days), LocalClock(), stop)
         self._caller = Caller(settings.outbound.allow, f"Millstream/{version('millstream')}")
         outbound = Outbound(self._caller, parse_secrets(settings.secrets.secrets.get_secret_value()))

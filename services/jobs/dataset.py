@@ -1,6 +1,6 @@
 """Datasets: which columns of which table may be exported, filtered and cut into batches.
 
-    source: flights                 # the worker's setting MILLSTREAM_SOURCES__FLIGHTS
+    source: flights                 # MILLSTREAM_SOURCES__FLIGHTS, and ...__TENANTS says who may use it
     table: public.flights
     columns:
       - {name: carrier, type: string, description: two-letter code}

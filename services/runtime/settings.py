@@ -39,7 +39,10 @@ from pydantic import (
     model_validator,
 )
 
+from services.contracts.names import TENANT
+
 S = TypeVar("S", bound=BaseModel)
+
 PREFIX = "MILLSTREAM_"
 KEY_BYTES = 32
 
@@ -85,7 +88,7 @@ def parse_secrets(text: str) -> dict[str, dict[str, str]]:
     except msgspec.MsgspecError:
         raise ValueError("not JSON of this form") from None
     for tenant, secrets in found.items():
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", tenant):
+        if not TENANT.fullmatch(tenant):
             raise ValueError("a tenant's name is malformed")
         for name, value in secrets.items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", name) or not 4 <= len(value) <= 4096:
@@ -118,6 +121,15 @@ def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
     return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _tenants(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(part.strip() for part in value.split(","))
+    if names != ("*",) and not all(TENANT.fullmatch(name) for name in names):
+        raise ValueError("not tenant[,...] or *")
+    return names
 
 
 Keys = Annotated[
@@ -243,6 +255,13 @@ class Sources(Section):
     urls: dict[str, DatabaseUrl] = {}
 
 
+class SourceTenants(Section):
+    """The tenants that may use a source, as `MILLSTREAM_SOURCES__<NAME>__TENANTS`; without it: none."""
+
+    prefix = "SOURCES__"
+    tenants: dict[str, Annotated[tuple[str, ...], BeforeValidator(_tenants)]] = {}
+
+
 class Worker(Section):
     """How many steps one worker runs at once: short ones, and long ones (exports) beside them. And where each
     step's log is written; the blob store has a copy."""
@@ -304,8 +323,11 @@ class Crash(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     Api, Blobs, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound, Sealing,
-    Dispatch, Loop, Secrets, Sources, Worker,
+    Dispatch, Loop, Secrets, SourceTenants, Sources, Worker,
 )  # fmt: skip
+
+OPEN: Mapping[type[Section], str] = {Sources: "", SourceTenants: "__TENANTS"}
+"""Sections whose keys are `<prefix><NAME><suffix>`, one for each name that somebody chose."""
 
 
 def is_secret(section: type[Section], field: str) -> bool:
@@ -314,8 +336,8 @@ def is_secret(section: type[Section], field: str) -> bool:
 
 
 def keys_of(section: type[Section]) -> dict[str, str]:
-    """Full key -> field name of one section; the open section Sources has no fixed keys."""
-    if section is Sources:
+    """Full key -> field name of one section; those of OPEN have no fixed keys."""
+    if section in OPEN:
         return {}
     return {f"{PREFIX}{section.prefix}{name.upper()}": name for name in section.model_fields}
 
@@ -332,16 +354,25 @@ def known_keys() -> frozenset[str]:
 def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
     known = known_keys()
     for key in sorted(environ):
-        if not key.startswith(PREFIX) or key in known or _source_name(key):
+        if not key.startswith(PREFIX) or key in known or any(_name(section, key) for section in OPEN):
             continue
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         hint = f"did you mean {near[0]}?" if near else "remove it, or see deploy/env.example"
         yield f"{key}: expected a setting that exists, found an unknown key; {hint}"
 
 
-def _source_name(key: str) -> str | None:
-    match = re.fullmatch(PREFIX + Sources.prefix + r"([A-Z][A-Z0-9_]*?)(_FILE)?", key)
-    return match.group(1).lower() if match else None
+def open_key(section: type[Section], name: str) -> str:
+    """The key of one name in a section of OPEN."""
+    return f"{PREFIX}{section.prefix}{name.upper()}{OPEN[section]}"
+
+
+def _name(section: type[Section], key: str) -> str | None:
+    """The name that a key of a section of OPEN is about."""
+    file = "(_FILE)?" if section is Sources else ""
+    match = re.fullmatch(f"{PREFIX}{section.prefix}([A-Z][A-Z0-9_]*?){OPEN[section]}{file}", key)
+    if match is None or (section is Sources and match[1].endswith(OPEN[SourceTenants])):
+        return None
+    return match[1].lower()
 
 
 def _secret(key: str, environ: Mapping[str, str], problems: list[str]) -> str | None:
@@ -360,11 +391,12 @@ def _secret(key: str, environ: Mapping[str, str], problems: list[str]) -> str | 
 
 
 def _raw(section: type[Section], environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
-    if section is Sources:
-        names = {name for name in map(_source_name, environ) if name}
-        keys = {name: f"{PREFIX}{Sources.prefix}{name.upper()}" for name in sorted(names)}
+    if section in OPEN:
+        names = sorted({name for key in environ if (name := _name(section, key))})
+        keys = {name: open_key(section, name) for name in names}
         found = {name: _secret(key, environ, problems) for name, key in keys.items()}
-        return {"urls": {name: value for name, value in found.items() if value is not None}}
+        (field,) = section.model_fields
+        return {field: {name: value for name, value in found.items() if value is not None}}
     raw: dict[str, Any] = {}
     for key, field in keys_of(section).items():
         secret = is_secret(section, field)
@@ -377,8 +409,9 @@ def _raw(section: type[Section], environ: Mapping[str, str], problems: list[str]
 def _describe(section: type[Section], raw: dict[str, Any], error: ValidationError) -> Iterator[str]:
     for detail in error.errors(include_url=False, include_input=False, include_context=False):
         field = str(detail["loc"][0])
-        if section is Sources:
-            key, expected = f"{PREFIX}{Sources.prefix}{str(detail['loc'][-1]).upper()}", "postgresql://..."
+        if section in OPEN:
+            key = open_key(section, str(detail["loc"][1]))
+            expected = "postgresql://..." if section is Sources else "tenant[,...], or * for all"
         else:
             key = f"{PREFIX}{section.prefix}{field.upper()}"
             expected = section.model_fields[field].description or str(detail["msg"])
@@ -388,7 +421,7 @@ def _describe(section: type[Section], raw: dict[str, Any], error: ValidationErro
             found = (
                 "a value of another form (secret, not shown)"
                 if is_secret(section, field)
-                else repr(raw[field])
+                else repr(raw[field][detail["loc"][1]] if section in OPEN else raw[field])
             )
         yield f"{key}: expected {expected}, found {found}"
 

@@ -71,7 +71,9 @@ def rounds(system: System, count: int) -> Iterator[dict[str, Sample]]:
         cursor.execute(TABLE)
     connection.close()
     vacuumed(source)
-    worker = system.service("worker", MILLSTREAM_SOURCES__BENCH=source)
+    worker = system.service(
+        "worker", MILLSTREAM_SOURCES__BENCH=source, MILLSTREAM_SOURCES__BENCH__TENANTS="*"
+    )
     system.service("manager")
     plain = system.folder / "psql.csv"
     copied_s(source, plain)

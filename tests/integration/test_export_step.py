@@ -384,10 +384,29 @@ def test_a_table_the_role_may_not_read_fails(url: str) -> None:
 
 
 def test_an_unknown_source_fails(world: World) -> None:
-    outcome = failed(world, {**WHOLE, "source": "other"})
+    knows_another = World(world.sources, tenants={"other": ("acme",)})
+    outcome = failed(knows_another, {**WHOLE, "source": "other"})
     assert outcome == Fail(
         "unknown_source", "source other is not known to this worker; set MILLSTREAM_SOURCES__OTHER"
     )
+
+
+@pytest.mark.parametrize("tenants", [{}, {"main": ()}, {"main": ("other", "acme2")}, {"second": ("*",)}])
+def test_a_source_that_is_not_open_to_the_tenant_is_not_even_connected_to(
+    tenants: Mapping[str, tuple[str, ...]],
+) -> None:
+    nowhere = f"postgresql://someone:canary-secret@127.0.0.1:{free_port(0, set())}/db"
+    outcome = failed(World({"main": nowhere}, tenants=tenants), WHOLE)
+    assert outcome == Fail(
+        "source_closed",
+        'source "main" is not open to this tenant;'
+        " an administrator names it in MILLSTREAM_SOURCES__MAIN__TENANTS",
+    )
+
+
+def test_a_source_is_open_to_the_tenants_that_it_names(world: World) -> None:
+    for tenants in (("other", "acme"), ("*",)):
+        assert isinstance(run(World(world.sources, tenants={"main": tenants}), WHOLE), Done)
 
 
 def test_a_source_that_is_down_is_tried_again_and_told_without_its_url(

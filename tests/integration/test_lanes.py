@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from services.contracts.commands import StepControl, StepRequested
 from services.executor.steps.outcome import Done, Outcome, Retry
+from services.executor.steps.source import Sources
 from services.executor.steps.step import Context, Step
 from services.executor.work.lanes import Lanes, Work
 from services.executor.work.logs import Logs
@@ -84,7 +85,7 @@ def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     store = in_memory()
     files, logs = Files(store, exporting.KEYS), Logs(tmp_path, store, (), LocalClock())
     reporter = Reporter(publisher, codec(), LocalClock())
-    lanes = Lanes("tests", 2, steps, files, {}, reporter, logs, exporting.outbound())
+    lanes = Lanes("tests", 2, steps, files, Sources({}, {}), reporter, logs, exporting.outbound())
     yield lanes
     lanes.drain(0, 0.1)
     assert publisher.close(10) == 0

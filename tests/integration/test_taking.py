@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from services.contracts.commands import StepRequested
 from services.contracts.envelope import Outgoing
 from services.executor.steps.outcome import Done, Outcome
+from services.executor.steps.source import Sources
 from services.executor.steps.step import Context
 from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
@@ -73,7 +74,16 @@ class Worker:
             ended.callback(publisher.close, 10)
             reporter, store = Hooked(publisher, codec(), LocalClock()), in_memory()
             files, logs = Files(store, exporting.KEYS), Logs(self.folder, store, (), LocalClock())
-            lanes = Lanes("taking", 2, {"GATED": self.step}, files, {}, reporter, logs, exporting.outbound())
+            lanes = Lanes(
+                "taking",
+                2,
+                {"GATED": self.step},
+                files,
+                Sources({}, {}),
+                reporter,
+                logs,
+                exporting.outbound(),
+            )
             control = Control(self.stack.kafka, "tests-taking", codec(), lanes.revoke)
             reporter.before_claim = lambda take: self.before_claim(take, control)
             taking = Taking(SHORT, self.stack.kafka, "tests", codec(), reporter, lanes, control, stop)

@@ -386,7 +386,7 @@ def test_no_secret_of_a_source_is_logged(manager: Manager, workers: Workers) -> 
     ]
     manager.dispatch(*requests)
     down = f"postgresql://someone:canary-secret@127.0.0.1:{free_port(0, set())}/db"
-    workers.started(MILLSTREAM_SOURCES__DOWN=down)
+    workers.started(MILLSTREAM_SOURCES__DOWN=down, MILLSTREAM_SOURCES__DOWN__TENANTS="acme")
     assert manager.outcome(requests[0]).outcome == "fail"
     assert manager.outcome(requests[1]).outcome == "retry"
     written = workers.log() + "".join(str(record) for read in manager.records.values() for record in read)

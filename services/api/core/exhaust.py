@@ -183,6 +183,8 @@ def as_sent(errors: Sequence[FieldError]) -> tuple[FieldError, ...]:
     def place(pointer: str) -> str:
         if pointer == "params.format":
             return "request.output_format"
+        if pointer == "dataset":
+            return "request.jobId"
         head, _, rest = pointer.partition(".")
         return f"request.jobConfig.{rest}" if head == "params" and rest else pointer
 

@@ -14,6 +14,7 @@ from services.api.paging import CursorText, Limit, page
 from services.api.parts import AnyParts, Operator, Parts, Viewer
 from services.api.problems import invalid, not_found
 from services.contracts.names import DEFINITION_ID
+from services.jobs import sources
 
 BODY_BYTES_MAX = 262_144
 
@@ -114,6 +115,7 @@ async def _put(
 
     def store(cursor: Any) -> tuple[Revision, bool]:
         body = kind.prepare(cursor, caller.tenant, sent)
+        sources.check(parts.source_tenants, caller.tenant, kind.sources(body))
         return definitions.put(cursor, name, body, caller.principal, conditions)
 
     row, is_new = await parts.pool.write(store)

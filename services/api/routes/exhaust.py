@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from services import jobs
 from services.api import accepting, exhaust, idempotency, openapi, openapi_exhaust
 from services.api.accepting import Identity
 from services.api.bodies import read_json, reply
@@ -141,7 +140,7 @@ async def _record(parts: Parts, caller: Caller, asked: Asked, id: str, channel: 
         now=parts.clock.now(),
     )
     try:
-        jobs.plan(record)
+        accepting.check(parts, record)
     except Refused as refused:
         raise Refused(core.as_sent(refused.errors)) from refused
     return record

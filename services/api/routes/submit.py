@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from services import jobs
 from services.api import accepting, duplicates, executions, idempotency, openapi, views
 from services.api.accepting import Identity
 from services.api.bodies import read_json, reply
@@ -141,7 +140,7 @@ async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id:
     )
     if asked.pipeline is not None:
         record = service_requests.completed(record, asked)
-    jobs.plan(record)
+    accepting.check(parts, record)
     return record
 
 

@@ -16,7 +16,18 @@ from services.cli.dev.folder import DevError, Folder, new_password, until, write
 from services.cli.dev.parts import OWNED_APART, SCHEMAS, SOURCE
 from services.cli.dev.postgres import Postgres, reachable
 from services.runtime import kafka
-from services.runtime.settings import PREFIX, Api, Crash, Database, Kafka, Outbound, Sources, Worker, load
+from services.runtime.settings import (
+    PREFIX,
+    Api,
+    Crash,
+    Database,
+    Kafka,
+    Outbound,
+    Sources,
+    SourceTenants,
+    Worker,
+    load,
+)
 
 FOREIGN_TIMEOUT_S = 30.0
 
@@ -43,6 +54,7 @@ class Passed(BaseModel):
     crash: Crash
     outbound: Outbound
     sources: Sources
+    source_tenants: SourceTenants
     worker: Worker
 
 

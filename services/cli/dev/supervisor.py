@@ -116,10 +116,11 @@ class Supervisor:
         return databases, self._api_key(databases, shared)
 
     def _source(self, databases: servers.Databases) -> dict[str, str]:
-        """The setting of the source that we provide, unless the user has one of that name."""
+        """The settings of the source that we provide, unless the user has one of that name."""
         key = f"{PREFIX}SOURCES__{SOURCE.upper()}"
         given = {key, f"{key}_FILE"} & self._environ.keys()
-        return {} if given else {f"{key}_FILE": str(databases.source_reader_file)}
+        ours = {f"{key}_FILE": str(databases.source_reader_file), f"{key}__TENANTS": TENANT}
+        return {} if given else ours | {name: self._environ[name] for name in ours & self._environ.keys()}
 
     def _migrate(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         def migrate(schema: str) -> None:

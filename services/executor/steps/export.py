@@ -30,8 +30,9 @@ class Export:
         parameters = request.parameters
         source, table = parameters["source"], parameters["table"]
         try:
+            url = context.sources.url(source, request.tenant)
             with (
-                snapshot(context.sources, source, table, request.timeout_s, context.log) as snap,
+                snapshot(url, source, table, request.timeout_s, context.log) as snap,
                 context.cancelled.calling(snap.cancel),
             ):
                 request = batches.resolve(snap, request)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -10,6 +11,7 @@ import psycopg2
 from structlog.typing import FilteringBoundLogger
 
 from services.executor.steps.outcome import Fail, Outcome, Retry
+from services.jobs.sources import Tenants, closed, is_open
 from services.runtime import database
 from services.runtime.database import Connection, Failure
 
@@ -25,6 +27,23 @@ _SETTINGS = (
 _OUR_FAULT = ("22", "42", "3F", "0A", "25006")
 _TELLING = ("42", "3F")
 _CANCELLED = "57014"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Database URLs (secret) and tenants by the name of their source."""
+
+    urls: Mapping[str, str]
+    tenants: Tenants
+
+    def url(self, name: str, tenant: str) -> str:
+        """Where the source is. Raises Ended when it is not open to the tenant, or not known here."""
+        if not is_open(self.tenants, name, tenant):
+            raise Ended(Fail("source_closed", closed(name)))
+        if name not in self.urls:
+            key = f"MILLSTREAM_SOURCES__{name.upper()}"
+            raise Ended(Fail("unknown_source", f"source {name} is not known to this worker; set {key}"))
+        return self.urls[name]
 
 
 class Ended(Exception):
@@ -91,18 +110,15 @@ _TIMED_OUT = Fail("timeout", "the step took longer than its timeout; narrow the 
 
 @contextmanager
 def snapshot(
-    sources: Mapping[str, str], name: str, table: str, timeout_s: float, log: FilteringBoundLogger
+    url: str, name: str, table: str, timeout_s: float, log: FilteringBoundLogger
 ) -> Iterator[Snapshot]:
-    """One read-only REPEATABLE READ transaction on the source called `name`.
+    """One read-only REPEATABLE READ transaction on the source called `name`, which is at `url`.
 
     Raises Ended for everything that the source answers with; its messages hold no part of a URL.
     """
-    if name not in sources:
-        key = f"MILLSTREAM_SOURCES__{name.upper()}"
-        raise Ended(Fail("unknown_source", f"source {name} is not known to this worker; set {key}"))
     started = time.monotonic()
     try:
-        with closing(database.connect(sources[name], "millstream-worker")) as connection:
+        with closing(database.connect(url, "millstream-worker")) as connection:
             connection.set_client_encoding("UTF8")
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             yield Snapshot(connection, timeout_s)

@@ -1,7 +1,7 @@
 """What a step kind implements, and what it is given to do its work with."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from services.contracts.commands import StepRequested
 from services.executor.calls.outbound import Outbound
 from services.executor.steps.outcome import Outcome
+from services.executor.steps.source import Sources
 from services.runtime.container import Files
 
 
@@ -77,15 +78,15 @@ class Cancellation:
 class Context:
     """The world of one take of a step.
 
-    `take_id` is in every blob key, so that two takes of one attempt never write the same file. `sources` are
-    database URLs (secret) by name. A step that sees `cancelled` set ends soon, with any outcome; around a
-    call that may block for long it says how to end it: `with context.cancelled.calling(connection.cancel)`.
+    `take_id` is in every blob key, so that two takes of one attempt never write the same file. A step that
+    sees `cancelled` set ends soon, with any outcome; around a call that may block for long it says how to end
+    it: `with context.cancelled.calling(connection.cancel)`.
     `outbound` is for steps that call URLs.
     """
 
     take_id: str
     files: Files
-    sources: Mapping[str, str]
+    sources: Sources
     progress: Progress
     cancelled: Cancellation
     log: FilteringBoundLogger

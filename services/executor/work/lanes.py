@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge
 from services.contracts.commands import StepControl
 from services.executor.calls.outbound import Outbound
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
+from services.executor.steps.source import Sources
 from services.executor.steps.step import Cancellation, Context, Step, Totals
 from services.executor.work.logs import Logs, StepLog
 from services.executor.work.partition import Place
@@ -61,7 +62,7 @@ class Lanes:
         count: int,
         steps: Mapping[str, Step],
         files: Files,
-        sources: Mapping[str, str],
+        sources: Sources,
         reporter: Reporter,
         logs: Logs,
         outbound: Outbound,

@@ -11,6 +11,7 @@ SECRET = "s3cret"
 ENVIRON = {
     "MILLSTREAM_DATABASE_URL": f"postgresql://a:{SECRET}@h/db",
     "MILLSTREAM_SOURCES__FLIGHTS": f"postgresql://a:{SECRET}@h/flights",
+    "MILLSTREAM_SOURCES__FLIGHTS__TENANTS": "acme",
     "MILLSTREAM_HEALTH__PORT": "8081",
 }
 
@@ -23,6 +24,7 @@ def test_every_setting_with_its_origin(tmp_path: Path) -> None:
     found = {entry["key"]: (entry["value"], entry["origin"]) for entry in ran.json}
     assert found.keys() >= {key for section in settings.SECTIONS for key in settings.keys_of(section)}
     assert found["MILLSTREAM_DATABASE_URL"] == ("postgresql://a:***@h/db", "environment")
+    assert found["MILLSTREAM_SOURCES__FLIGHTS__TENANTS"] == (["acme"], "environment")
     assert found["MILLSTREAM_SOURCES__FLIGHTS"] == ("postgresql://a:***@h/flights", "environment")
     assert found["MILLSTREAM_LINKS__KEYS"] == ("***", "file keys")
     assert found["MILLSTREAM_LINKS__TTL_S"] == (3600, "default")

@@ -16,6 +16,7 @@ GOOD = {
     "MILLSTREAM_DATABASE_URL": f"postgresql://role:{CANARY}@db:5432/millstream",
     "MILLSTREAM_SEALING__KEYS": f"new:{KEY},old:{KEY}",
     "MILLSTREAM_SOURCES__FLIGHTS": f"postgresql://reader:{CANARY}@db/flights",
+    "MILLSTREAM_SOURCES__FLIGHTS__TENANTS": "acme, beta@corp",
     "MILLSTREAM_OUTBOUND__ALLOW": "127.0.0.0/8, 10.1.0.0/16",
     "MILLSTREAM_SECRETS": f'{{"acme": {{"shop": "{CANARY}"}}}}',
     "HOME": "/nowhere",
@@ -34,6 +35,7 @@ class Everything(BaseModel):
     sealing: settings.Sealing
     secrets: settings.Secrets
     sources: settings.Sources
+    source_tenants: settings.SourceTenants
     worker: settings.Worker
 
 
@@ -43,6 +45,7 @@ def test_good_settings_load() -> None:
     assert loaded.worker.lanes == 2
     assert loaded.api.public_url == "http://127.0.0.1:8080"
     assert [str(network) for network in loaded.outbound.allow] == ["127.0.0.0/8", "10.1.0.0/16"]
+    assert loaded.source_tenants.tenants == {"flights": ("acme", "beta@corp")}
     assert loaded.sources.urls["flights"].get_secret_value().endswith("/flights")
     assert settings.parse_secrets(loaded.secrets.secrets.get_secret_value()) == {"acme": {"shop": CANARY}}
     assert list(settings.parse_keys(loaded.sealing.keys.get_secret_value())) == ["new", "old"]
@@ -66,6 +69,9 @@ BAD = [
     ("MILLSTREAM_SEALING__KEYS", f"k1:{CANARY}", "expected kid:base64(32 bytes)"),
     ("MILLSTREAM_SEALING__KEYS", f"k1:{KEY},k1:{KEY}", "ids unique"),
     ("MILLSTREAM_SOURCES__FLIGHTS", CANARY, "expected postgresql://"),
+    ("MILLSTREAM_SOURCES__FLIGHTS__TENANTS", "acme,", "expected tenant[,...], or * for all, found 'acme,'"),
+    ("MILLSTREAM_SOURCES__FLIGHTS__TENANTS", "*,acme", "expected tenant[,...], or * for all, found '*,acme'"),
+    ("MILLSTREAM_SOURCES__FLIGHTS__TENANTS", "", "expected tenant[,...], or * for all, found ''"),
     ("MILLSTREAM_SECRETS", f'{{"acme": "{CANARY}"}}', 'expected JSON, {"tenant": {"name": "value"}}'),
     ("MILLSTREAM_SECRETS", f'{{"acme": {{"a b": "{CANARY}"}}}}', "names of letters, digits"),
     ("MILLSTREAM_SECRETS", '{"acme": {"a": "123"}}', "values of 4 to 4096 characters"),
