@@ -31,6 +31,7 @@ def run_role(arguments: list[str]) -> int:
 def manage() -> int:
     """The StepExecutionManager."""
     from services.executor import permits  # noqa: PLC0415
+    from services.executor.core.budget import Budget  # noqa: PLC0415
     from services.executor.manager import INPUTS, OUTPUTS, Manager  # noqa: PLC0415
     from services.runtime.processor import run  # noqa: PLC0415
     from services.runtime.schemas import codec  # noqa: PLC0415
@@ -40,7 +41,8 @@ def manage() -> int:
     crash.arm(chosen.crash)
     log.info("started", settings=settings.masked(chosen), inputs=INPUTS)
     stop = signals.install()
-    manager = Manager(codec(), (chosen.dispatch.short_window, chosen.dispatch.long_window))
+    budget = Budget(**chosen.budget.model_dump())
+    manager = Manager(codec(), (chosen.dispatch.short_window, chosen.dispatch.long_window), budget)
     loop = run.processor(
         manager, chosen.kafka, chosen.database, chosen.loop, outputs=OUTPUTS, write_rows=permits.write
     )

@@ -21,8 +21,9 @@ from services.contracts.commands import (
 from services.contracts.envelope import Outgoing
 from services.contracts.errors import FieldError
 from services.executor import metrics, routing
-from services.executor.core import admission, commands, decide, loads, request
+from services.executor.core import admission, commands, decide, ending, loads, request
 from services.executor.core.admission import WINDOWS, Admission
+from services.executor.core.budget import Budget
 from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
 from services.executor.permits import PermitsContended, permit_rows
@@ -66,9 +67,13 @@ class Manager(Handler[State]):
     name: str = "executor"
     inputs: tuple[str, ...] = INPUTS
 
-    def __init__(self, codec: Codec, windows: tuple[int, int] = WINDOWS) -> None:
-        """`codec` reads and writes the records; `windows` bound the steps out per index, short and long."""
+    def __init__(
+        self, codec: Codec, windows: tuple[int, int] = WINDOWS, budget: Budget | None = None
+    ) -> None:
+        """`codec` reads and writes the records; `windows` bound the steps out per index, short and long,
+        `budget` what each execution leads to."""
         self._codec = codec
+        self._budget = budget or Budget()
         self._admission = Admission(windows)
 
     def route(self, record: Input) -> Routed | None:
@@ -123,7 +128,7 @@ class Manager(Handler[State]):
         """Leases, retries, later runs, and what is parked."""
         match state:
             case Execution():
-                return self._told(decide.due(state, now, caught_up_at), state, eager=True)
+                return self._told(decide.due(state, now, caught_up_at, self._budget), state, eager=True)
             case Parked(request=None):
                 return self._unknown(key, state, now)
             case Parked():
@@ -276,7 +281,7 @@ class Manager(Handler[State]):
         original = _original(lookups.get(request.original(resolved) or ""), resolved)
         if faults := request.reuse_faults(resolved, original.request if original else None):
             return self._reject(parked, wanted, faults, now)
-        story = decide.accept(resolved, request.request_hash(wanted), steps, now, original)
+        story = decide.accept(resolved, request.request_hash(wanted), steps, now, original, self._budget)
         change = self._answered(story, parked.commands)
         if (size := max(len(record.value or b"") for record in change.out)) > RECORD_BYTES_MAX:
             message = f"its plan takes {size} bytes: expected at most {RECORD_BYTES_MAX}"
@@ -296,7 +301,9 @@ class Manager(Handler[State]):
     ) -> Change[State]:
         if isinstance(state, Execution):
             _check_tenant(wanted, state.tenant)
-            return self._told(self._decided(Story.on(state, wanted.command_id, now), wanted), state)
+            return self._told(
+                self._decided(Story.on(state, wanted.command_id, now, self._budget), wanted), state
+            )
         parked = state if isinstance(state, Parked) else Parked(request=None, until=now + COMMAND_WAIT)
         if parked.request is not None and wanted.kind == "cancel":
             _check_tenant(wanted, parked.request.tenant)
@@ -353,7 +360,7 @@ class Manager(Handler[State]):
         if isinstance(said, StepReport):
             story = decide.report(state, said, now)
         else:
-            story = decide.outcome(state, said, now)
+            story = decide.outcome(state, said, now, self._budget)
         return self._told(story, state) if story else self._stale(said, state, now)
 
     def _note_wait(self, attempt_id: str, state: Execution, record: Input) -> None:
@@ -380,6 +387,8 @@ class Manager(Handler[State]):
         eager: bool = False,
     ) -> Change[State]:
         """The decision, once what may not go out yet is queued; see Admission.admit for `eager`."""
+        story.budget = self._budget
+        ending.keep_within_budget(story)
         wants = self._admission.admit(story, before, eager=eager)
         return self._written(story, before, permit_rows(wants), letters)
 
@@ -391,11 +400,11 @@ class Manager(Handler[State]):
         letters: Iterable[Outgoing] = (),
     ) -> Change[State]:
         """Events chained and encoded, then what they ask of others."""
-        chain = before.chain if before else b""
+        chain, size = before.chain if before else b"", 0
         out: list[Outgoing] = []
         for event in story.events:
             value = self._codec.encode(event)
-            chain = ids.chain(chain, value)
+            chain, size = ids.chain(chain, value), size + len(value)
             out.append(envelope.event(event, value, chain))
         for order in story.requests:
             out.append(self._outgoing(order))
@@ -403,7 +412,7 @@ class Manager(Handler[State]):
         for more in rare:
             out.append(self._outgoing(more))
         out.extend(letters)
-        return _change(story.chained(chain), tuple(out), rows)
+        return _change(story.chained(chain, size), tuple(out), rows)
 
     def _as_it_is(self, state: Execution, now: datetime) -> Change[State]:
         """Nothing happened to it; what it waits for is looked at again, as the row is written anew."""

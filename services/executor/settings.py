@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.runtime.settings import (
     Blobs,
+    Budget,
     Crash,
     Database,
     Dispatch,
@@ -26,6 +27,7 @@ class ManagerSettings(BaseModel):
     kafka: Kafka
     database: Database
     loop: Loop
+    budget: Budget
     dispatch: Dispatch
     health: Health
     crash: Crash

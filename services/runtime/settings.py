@@ -282,6 +282,15 @@ class Loop(Section):
     ] = 128 << 20
 
 
+class Budget(Section):
+    """What one execution may lead to before it fails: events, their bytes in the log, steps that ended."""
+
+    prefix = "BUDGET__"
+    events: Annotated[int, Field(ge=100, le=10**7, description="a number, 100 to 10000000")] = 100_000
+    bytes: Annotated[int, Field(ge=1 << 20, le=1 << 30, description="a number, 1 MiB to 1 GiB")] = 8 << 20
+    step_runs: Annotated[int, Field(ge=1, le=1000, description="a number, 1 to 1000")] = 1000
+
+
 class Dispatch(Section):
     """How many steps of one partition index are out at most, running ones included: short ones, and long ones
     (exports). The others wait in the manager, where tenants take turns."""
@@ -322,8 +331,8 @@ class Crash(Section):
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Api, Blobs, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound, Sealing,
-    Dispatch, Loop, Secrets, SourceTenants, Sources, Worker,
+    Api, Blobs, Budget, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound,
+    Sealing, Dispatch, Loop, Secrets, SourceTenants, Sources, Worker,
 )  # fmt: skip
 
 OPEN: Mapping[type[Section], str] = {Sources: "", SourceTenants: "__TENANTS"}

@@ -11,6 +11,8 @@ from services.contracts.events import PlannedStep
 from services.contracts.flow import QUEUE_TIMEOUT_S, Retry, flow_of
 from services.contracts.status import Status, StepStatus
 from services.executor.core import approvals, ending, flow, form, hooks
+from services.executor.core import budget as budgets
+from services.executor.core.budget import Budget
 from services.executor.core.execution import Execution, Step
 from services.executor.core.retry import LONGEST_UNCOUNTED_S, UNCOUNTED, again, next_at, retry_at
 from services.executor.core.story import Story
@@ -31,13 +33,14 @@ def accept(
     plan: tuple[PlannedStep, ...],
     now: datetime,
     original: Execution | None = None,
+    budget: Budget = budgets.USUAL,
 ) -> Story:
     """A request that passed its checks: accepted, and its first step asked for, now or at `run_at`.
 
     Whoever had a hand in the values of `original` has one in these. If its results are reused, they stand for
     steps that are planned alike. No plan: it is cancelled before it has one.
     """
-    story = Story(request.execution_id, request.tenant, request.execution_id, now)
+    story = Story(request.execution_id, request.tenant, request.execution_id, now, budget=budget)
     if plan and plan[0].flow is not None:
         request = form.completed(request)
     story.tell(events.ExecutionAccepted, request=request, request_hash=request_hash, plan=plan)
@@ -95,12 +98,14 @@ def report(state: Execution, said: StepReport, now: datetime) -> Story | None:
     return story
 
 
-def outcome(state: Execution, said: StepOutcome, now: datetime) -> Story | None:
+def outcome(
+    state: Execution, said: StepOutcome, now: datetime, budget: Budget = budgets.USUAL
+) -> Story | None:
     """How a take ended. None: the attempt is not current, or another take owns it."""
     index = state.current_step(said.attempt_id)
     if index is None or state.unit(index).take_id not in (None, said.take_id):
         return None
-    story = Story.on(state, said.take_id, now)
+    story = Story.on(state, said.take_id, now, budget)
     if state.unit(index).take_id is None:
         _own(story, index, said.take_id, said.worker)
     if said.outcome == "done":
@@ -125,13 +130,13 @@ def disown(state: Execution, index: int, said: StepReport, now: datetime) -> Sto
     return story
 
 
-def due(state: Execution, now: datetime, caught_up_at: datetime) -> Story:
+def due(state: Execution, now: datetime, caught_up_at: datetime, budget: Budget = budgets.USUAL) -> Story:
     """The execution's timer: leases that ran out, retries whose time has come.
 
     A lease gets a full term from `caught_up_at` on: silence that we slept through is no silence. Of an
     execution that has ended only actions are left, which are tried no more.
     """
-    story = Story.on(state, f"timer-{state.execution_id[:16]}-{state.sequence}", now)
+    story = Story.on(state, f"timer-{state.execution_id[:16]}-{state.sequence}", now, budget)
     ended = state.status.terminal
     if state.ends_at is not None and state.ends_at <= now and not ended:
         ending.time_out(story)

@@ -1,6 +1,7 @@
 """How an execution ends before its steps do, and what becomes of what is still out."""
 
 from services.contracts import events
+from services.executor.core import budget
 from services.executor.core.execution import Step
 from services.executor.core.story import Story
 
@@ -25,15 +26,31 @@ def time_out(story: Story) -> None:
     request = story.execution.request
     assert request is not None, "only what was accepted has a timeout"
     message = f"the execution ran longer than its timeout (timeout_s) of {request.timeout_s} s"
+    _stop(story, "execution_timeout", message)
+    story.revoke("timeout")
+
+
+def keep_within_budget(story: Story, *, begins: bool = False) -> None:
+    """End an execution that has led to more than it may. `begins`: another step is about to."""
+    state = story.execution
+    if state.status.terminal:
+        return
+    message = budget.exceeded(story.budget, state, story.size() if begins else 0)
+    message = message or (budget.runs_exceeded(story.budget, state) if begins else None)
+    if message is not None:
+        out = any(step.current for step in state.steps)
+        if _stop(story, budget.REASON, message) or out:
+            story.revoke("ended")
+
+
+def _stop(story: Story, reason: str, message: str) -> bool:
+    """Fail, with the steps that have begun and their actions; whether actions were out."""
     begun = [step for step in story.execution.steps if not step.ended and (step.asked or step.visit)]
     for step in begun:
-        attempt = _attempt(step)
-        story.tell(events.StepCancelled, step=step.plan.name, attempt=attempt, reason="execution_timeout")
-    _stop_hooks(story, "execution_timeout", message)
-    story.revoke("timeout")
-    story.tell(
-        events.ExecutionFailed, reason="execution_timeout", message=message, step=None, dead_letter=None
-    )
+        story.tell(events.StepCancelled, step=step.plan.name, attempt=_attempt(step), reason=reason)
+    stopped = _stop_hooks(story, reason, message)
+    story.tell(events.ExecutionFailed, reason=reason, message=message, step=None, dead_letter=None)
+    return stopped
 
 
 def poisoned(story: Story, reason: str, message: str, dead_letter: str) -> None:

@@ -85,7 +85,8 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     to wait for; `ends_at` the instant of its timeout; `authors` who else has a hand in its values; `amended`
     that they were others once.
 
-    `permits` are the limits that it holds a permit of, `awaits` the one that it waits for.
+    `permits` are the limits that it holds a permit of, `awaits` the one that it waits for; `event_bytes` is
+    how large its events are in the log.
     """
 
     execution_id: str
@@ -109,6 +110,7 @@ class Execution(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False)
     amended: bool = False
     permits: tuple[str, ...] = ()
     awaits: str | None = None
+    event_bytes: int = 0
 
     @property
     def held(self) -> bool:

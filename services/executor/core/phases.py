@@ -23,6 +23,9 @@ def come(story: Story, index: int) -> None:
         message = f"{runs} steps have run, as many as the pipeline's limit (max_step_runs) allows"
         ending.failed(story, step.plan.name, "loop_limit", message)
         return
+    ending.keep_within_budget(story, begins=True)
+    if story.execution.status.terminal:
+        return
     visit = Visit(number=step.visit.number + 1 if step.visit else 1, first=step.asked + 1)
     again = Step(
         plan=step.plan,

@@ -4,11 +4,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from services.contracts import ids
 from services.contracts.commands import JobRequested, StepControl, StepRequested
 from services.contracts.events import Event
+from services.executor.core.budget import USUAL, Budget
 from services.executor.core.execution import Execution, Rerun, evolve
 from services.executor.core.filling import filled
 from services.executor.core.visit import Visit
@@ -19,7 +21,7 @@ class Story:
     """One decision in the making: the state so far, the events it led to, what it asks of others.
 
     `cause` is the id of what is being decided on; `now` the instant of every event. `requests` are steps to
-    run, `controls` work to stop, `reruns` executions to begin.
+    run, `controls` work to stop, `reruns` executions to begin; `budget` bounds all that it leads to.
     """
 
     execution_id: str
@@ -27,22 +29,31 @@ class Story:
     cause: str
     now: datetime
     state: Execution | None = None
+    budget: Budget = USUAL
     events: list[Event] = field(default_factory=list)
     requests: list[StepRequested] = field(default_factory=list)
     controls: list[StepControl] = field(default_factory=list)
     reruns: list[JobRequested] = field(default_factory=list)
+    _measured: tuple[int, int] = field(default=(0, 0), init=False)
+    """So many of the events, and their bytes."""
 
     @classmethod
-    def on(cls, state: Execution, cause: str, now: datetime) -> "Story":
+    def on(cls, state: Execution, cause: str, now: datetime, budget: Budget = USUAL) -> "Story":
         """The story of a decision on an existing execution."""
-        return cls(state.execution_id, state.tenant, cause, now, state)
+        return cls(state.execution_id, state.tenant, cause, now, state, budget)
 
     def draft(self) -> "Story":
         """The same so far; what is told or asked there is not told here."""
         lists = (self.events, self.requests, self.controls, self.reruns)
-        return Story(
-            self.execution_id, self.tenant, self.cause, self.now, self.state, *([*kept] for kept in lists)
-        )
+        given = (self.execution_id, self.tenant, self.cause, self.now, self.state, self.budget)
+        return Story(*given, *([*kept] for kept in lists))
+
+    def size(self) -> int:
+        """About how large the events of this decision are; each is measured once."""
+        count, size = self._measured
+        size += sum(len(msgspec.json.encode(event)) for event in self.events[count:])
+        self._measured = len(self.events), size
+        return size
 
     @property
     def execution(self) -> Execution:
@@ -114,9 +125,9 @@ class Story:
         self.state = replace(self.execution, reruns=(*self.execution.reruns, rerun))
         self.reruns.append(request)
 
-    def chained(self, chain: bytes) -> Execution:
-        """The state with the hash chain after the new events."""
-        return replace(self.execution, chain=chain)
+    def chained(self, chain: bytes, size: int) -> Execution:
+        """The state with the hash chain after the new events, which take `size` bytes."""
+        return replace(self.execution, chain=chain, event_bytes=self.execution.event_bytes + size)
 
 
 def request_for(state: Execution, index: int, now: datetime) -> StepRequested:
