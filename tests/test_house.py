@@ -109,6 +109,17 @@ def test_names_say_what_is_inside() -> None:
     assert_none(vague, f"no file or folder is called {', '.join(sorted(VAGUE_NAMES))}")
 
 
+@pytest.mark.parametrize("service", ["api", "executor", "notifier"])
+def test_migrations_are_one_chain_in_the_order_of_their_names(service: str) -> None:
+    names = python_files(f"services/{service}/migrations/versions")
+    chain = [
+        (re.findall(r'^(?:down_)?revision = (?:"(\d+)"|None)', text(name), re.MULTILINE)) for name in names
+    ]
+    numbers = [Path(name).name.partition("_")[0] for name in names]
+    expected = [[number, before] for number, before in zip(numbers, ["", *numbers], strict=False)]
+    assert chain == expected, "two migrations follow the same one: number the later one anew"
+
+
 # ---------------------------------------------------------------- purity
 
 

@@ -151,9 +151,13 @@ def test_an_empty_form_takes_no_values() -> None:
 
 
 def test_choices_are_compared_as_json() -> None:
-    assert faults_of({"type": "any", "choices": [1, 0]}, True) == ["values.x: unknown choice true; known: 1, 0"]
+    assert faults_of({"type": "any", "choices": [1, 0]}, True) == [
+        "values.x: unknown choice true; known: 1, 0"
+    ]
     assert faults_of({"type": "any", "choices": [1, 0]}, 1.0) == []
-    assert faults_of({"type": "any", "choices": [[False]]}, [0]) == ["values.x: unknown choice a list; known: [False]"]
+    assert faults_of({"type": "any", "choices": [[False]]}, [0]) == [
+        "values.x: unknown choice a list; known: [False]"
+    ]
     (field,) = form.parse([{"name": "x", "type": "any", "choices": [1, True, 0, False]}])
     assert field.choices == (1, True, 0, False)
 

@@ -2,13 +2,13 @@
 
 S1's primary key (tag, request_id) stays: a request_id is unique over all tenants.
 
-Revision ID: 0007
+Revision ID: 0008
 """
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
