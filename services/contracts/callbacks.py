@@ -106,7 +106,8 @@ def _url(value: Any, pointer: str) -> Iterator[FieldError]:
 
 def _method(value: Any, pointer: str) -> Iterator[FieldError]:
     if value not in METHODS:
-        yield FieldError(pointer, f"expected one of {', '.join(METHODS)}, found {_kind(value)}")
+        found = f'"{value[:80]}"' if isinstance(value, str) else _kind(value)
+        yield FieldError(pointer, f"expected one of {', '.join(METHODS)}, found {found}")
 
 
 def _headers(value: Any, pointer: str) -> Iterator[FieldError]:

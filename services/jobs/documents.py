@@ -163,12 +163,12 @@ def _too_deep() -> str:
 
 
 def _refuse_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        doubled = next(key for key in keys if keys.count(key) > 1)
-        message = "this key stands twice in its object"
-        raise Malformed(f"{_shown(doubled)}: {message}", (FieldError(_shown(doubled), message),))
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            message = "this key stands twice in its object"
+            raise Malformed(f"{_shown(key)}: {message}", (FieldError(_shown(key), message),))
+        found[key] = value
     return found
 
 

@@ -111,20 +111,21 @@ def _entries(params: Fields, dataset: Dataset, batch: Batch) -> dict[str, Any]:
     if params.get("batches") is not None:
         message = "expected one of batches and batchFilters, found both; remove one"
         params.faults.add(params.pointer("batches"), message)
-    entries: list[str] = []
+    entries: dict[str, int] = {}
+    known = frozenset(batch.values)
     for pointer, item in params.items("batchFilters", count_max=BATCHES_MAX):
         if not isinstance(item, str) or not 1 <= len(item) <= ENTRY_CHARS_MAX or not storable(item):
             wanted = f"a batch or a channel: text of 1 to {ENTRY_CHARS_MAX} characters without NUL"
             params.faults.add(pointer, f"expected {wanted}, found {shown(item)}")
         elif item in entries:
-            params.faults.add(pointer, f"{shown(item)} is already at index {entries.index(item)}")
-        elif batch.values and item not in batch.values:
+            params.faults.add(pointer, f"{shown(item)} is already at index {entries[item]}")
+        elif known and item not in known:
             params.faults.add(pointer, f"unknown batch {shown(item)}; known: {listed(batch.values)}")
         else:
-            entries.append(item)
+            entries[item] = len(entries)
     if batch.values:
-        return {"column": batch.column, "values": entries, "entries": entries}
-    return _to_resolve(dataset, batch, entries)
+        return {"column": batch.column, "values": [*entries], "entries": [*entries]}
+    return _to_resolve(dataset, batch, [*entries])
 
 
 def _to_resolve(dataset: Dataset, batch: Batch, entries: list[str] | None) -> dict[str, Any]:

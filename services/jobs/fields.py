@@ -1,7 +1,7 @@
 """Reading untrusted bodies field by field: every fault is kept with its pointer, none stops it."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any
 
 from services.contracts.errors import FieldError
@@ -46,7 +46,8 @@ class Fields:
             faults.add(at or "body", f"expected an object, found {shown(body)}")
             return
         self._body = body
-        unknown = [key for key in body if key not in known]
+        allowed = known if isinstance(known, Mapping | Set) else frozenset(known)
+        unknown = [key for key in body if key not in allowed]
         for key in unknown[:UNKNOWN_FIELDS_MAX]:
             faults.add(self.pointer(clean(str(key))), f"unknown field; known: {listed(known)}")
         if len(unknown) > UNKNOWN_FIELDS_MAX:
@@ -99,14 +100,15 @@ class Fields:
         self, name: str, what: str, known: Collection[str], *, count_max: int, hint: str = ""
     ) -> tuple[str, ...]:
         """A list of known names without repetition."""
-        chosen: list[str] = []
+        allowed = known if isinstance(known, Mapping | Set) else frozenset(known)
+        chosen: dict[str, int] = {}
         for pointer, item in self.items(name, count_max=count_max):
-            if not isinstance(item, str) or item not in known:
+            if not isinstance(item, str) or item not in allowed:
                 self.faults.add(pointer, f"unknown {what} {shown(item)}; known: {listed(known)}{hint}")
             elif item in chosen:
-                self.faults.add(pointer, f"{what} {shown(item)} is already at index {chosen.index(item)}")
+                self.faults.add(pointer, f"{what} {shown(item)} is already at index {chosen[item]}")
             else:
-                chosen.append(item)
+                chosen[item] = len(chosen)
         return tuple(chosen)
 
 

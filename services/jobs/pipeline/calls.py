@@ -115,16 +115,16 @@ def _method(fields: Fields) -> str:
 
 
 def _codes(fields: Fields) -> list[int | str] | None:
-    found: list[int | str] = []
+    found: dict[int | str, int] = {}
     for pointer, item in fields.items("success_codes", count_max=CODES_MAX):
         if isinstance(item, bool) or not isinstance(item, int | str) or not _CODES.fullmatch(str(item)):
             wanted = 'a status from 200 to 599 or a range such as "200-299" or "2xx"'
             fields.faults.add(pointer, f"expected {wanted}, found {shown(item)}")
         elif item in found:
-            fields.faults.add(pointer, f"{item} is already at index {found.index(item)}")
+            fields.faults.add(pointer, f"{item} is already at index {found[item]}")
         else:
-            found.append(item)
-    return found or None
+            found[item] = len(found)
+    return [*found] or None
 
 
 def _key_header(fields: Fields) -> str | None:

@@ -14,10 +14,10 @@ from services.jobs.pipeline.hooks import Hook
 from services.jobs.pipeline.kinds import KINDS
 from services.jobs.pipeline.references import Calling
 from services.jobs.pipeline.shape import Limit, Pipeline, Step
+from services.jobs.pipeline.size import Size
 from services.jobs.pipeline.values import FormField
 from services.jobs.pipeline.work import Work
 
-PLAN_BYTES_MAX = 256 * 1024
 PARSED_MAX = 128
 
 
@@ -42,9 +42,12 @@ def parse(body: Any) -> Pipeline:
     known = services.read(loaded.services, faults)
     read = drafts.read(loaded, known, faults)
     shape = chain.of([draft.node for draft in read], faults)
-    calling = {draft.name: drafts.calls_of(draft, read, known, faults) for draft in read}
+    by_name, calls = {draft.name: draft for draft in read}, Size(faults)
+    calling = {draft.name: drafts.calls_of(draft, by_name, known, calls, faults) for draft in read}
     steps = _steps(loaded.top, read, calling)
-    _refuse_size(steps.values(), faults)
+    whole = Size(faults)
+    for step in steps.values():
+        whole.add((step.work.parameters, step.flow))
     declared = form.read(loaded.top)
     given = loaded.top.get("form") is not None
     limits = policies.limits(loaded.top)
@@ -88,16 +91,6 @@ def _steps(top: Fields, read: Iterable[Draft], calling: Calling) -> dict[str, St
     return {draft.name: _finished(draft, calling[draft.name], runs) for draft in read}
 
 
-def _refuse_size(steps: Iterable[Step], faults: Faults) -> None:
-    """A large action called by many hooks is copied into each of them."""
-    parts = [part for step in steps for part in (step.work.parameters, step.flow)]
-    size = sum(len(msgspec.json.encode(part)) for part in parts)
-    if size > PLAN_BYTES_MAX:
-        wanted = f"at most {PLAN_BYTES_MAX} bytes of steps with the actions that their hooks call"
-        faults.add("body", f"expected {wanted}, found {size}")
-        faults.raise_if_any()  # what follows would take time in proportion
-
-
 def _pinned(top: Fields, read: Iterable[Draft]) -> tuple[Mapping[str, Any], frozenset[str]]:
     named = {
         draft.fields.pointer("parameters.dataset"): draft.work.parameters.get("dataset")
@@ -120,8 +113,8 @@ def _finished(draft: Draft, calling: Mapping[str, Work], runs: int) -> Step:
     fields, kind = draft.fields, KINDS[draft.kind]
     fields.text("description", required=False, chars_max=4000)
     retry, attempts = policies.retry(fields, kind.max_attempts)
-    following = hooks.followers(draft.hooks)
-    made = [_action(hook, calling) for hook in draft.hooks if hook not in following]
+    _, others = hooks.parted(draft.hooks)
+    made = [_action(hook, calling) for hook in others]
     timeout_s = kind.timeout_s
     if kind.timeout_key is not None:
         timeout_s = draft.work.parameters[kind.timeout_key]

@@ -1,6 +1,6 @@
 """Steps as read, each by itself: what it does, its hooks, and which steps it names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from services.jobs.pipeline.hooks import Hook
 from services.jobs.pipeline.kinds import KINDS
 from services.jobs.pipeline.load import Loaded, Written
 from services.jobs.pipeline.services import Service
+from services.jobs.pipeline.size import Size
 from services.jobs.pipeline.work import Work
 
 
@@ -91,8 +92,8 @@ def _acting(action: Any, fields: Fields, known: Mapping[str, Service]) -> tuple[
 
 def _node(written: Written, found: tuple[Hook, ...], faults: Faults) -> Node:
     fields = written.fields
-    following = hooks.followers(found)
-    ways = [hook for hook in found if hook.step is not None and hook.on != "enter" and hook not in following]
+    following, others = hooks.parted(found)
+    ways = [hook for hook in others if hook.step is not None and hook.on != "enter"]
     leaving = [hook for hook in ways if hook.on != "error"]
     always = next((hook for hook in leaving if hook.when is None), None)
     next_name = _text(fields, "next_step_name")
@@ -126,9 +127,9 @@ def _text(fields: Fields, key: str) -> str | None:
 
 
 def calls_of(
-    draft: Draft, drafts: Sequence[Draft], known: Mapping[str, Service], faults: Faults
+    draft: Draft, drafts: Mapping[str, Draft], known: Mapping[str, Service], size: Size, faults: Faults
 ) -> dict[str, Work]:
-    """The call of each hook that makes one, by the hook's pointer."""
+    """The call of each hook that makes one, by the hook's pointer. Raises Refused when they are too large."""
     found = {}
     for hook in draft.hooks:
         if not hook.calls:
@@ -140,14 +141,15 @@ def calls_of(
         call = _step_call(hook, drafts) if hook.step is not None else services.called(hook.written, known)
         if isinstance(call, Work):
             found[hook.at] = call if hook.own is None else services.with_own(call, hook.own)
+            size.add(found[hook.at].parameters)
         elif call and not hook.written.startswith("std:"):
             faults.add(hook.at, call)
     return found
 
 
-def _step_call(hook: Hook, drafts: Sequence[Draft]) -> Work | str:
-    for draft in drafts:
-        if draft.name == hook.step:
-            wanted = "a step that calls an API (on enter its call is made, it is not gone to)"
-            return draft.work if draft.kind == "API" else f"expected {wanted}, found one of type {draft.kind}"
-    return ""  # an unknown name, which the chain has told
+def _step_call(hook: Hook, drafts: Mapping[str, Draft]) -> Work | str:
+    draft = drafts.get(hook.step or "")
+    if draft is None:
+        return ""  # an unknown name, which the chain has told
+    wanted = "a step that calls an API (on enter its call is made, it is not gone to)"
+    return draft.work if draft.kind == "API" else f"expected {wanted}, found one of type {draft.kind}"

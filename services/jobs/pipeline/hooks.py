@@ -136,14 +136,18 @@ def condition(step: Fields, key: str) -> str | None:
     return _condition(step, key, step.pointer(key))
 
 
-def followers(found: Iterable[Hook]) -> tuple[Hook, ...]:
-    """What simply follows a success: steps that `on-success` names, if none of them has a condition.
+def parted(found: Iterable[Hook]) -> tuple[list[Hook], list[Hook]]:
+    """What simply follows a success, and everything else.
 
-    Then they follow as in S3's chain; otherwise each is gone to when its condition holds.
+    Steps that `on-success` names follow as in S3's chain if none of them has a condition; otherwise each is
+    gone to when its condition holds.
     """
-    named = tuple(hook for hook in found if hook.on == "success" and hook.step is not None)
-    plain = all(hook.when is None and hook.written == hook.step for hook in named)
-    return named if plain else ()
+    following: list[Hook] = []
+    others: list[Hook] = []
+    for hook in found:
+        (following if hook.on == "success" and hook.step is not None else others).append(hook)
+    plain = all(hook.when is None and hook.written == hook.step for hook in following)
+    return (following, others) if plain else ([], [*found])
 
 
 def condition_of(step: Fields, key: str) -> str | None:

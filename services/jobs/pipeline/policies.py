@@ -83,15 +83,15 @@ def retry(step: Fields, attempts: int) -> tuple[Retry, int]:
 
 
 def _reasons(fields: Fields, key: str) -> tuple[str, ...]:
-    found: list[str] = []
+    found: dict[str, int] = {}
     for pointer, item in fields.items(key, count_max=REASONS_MAX):
         if not isinstance(item, str) or not _REASON.fullmatch(item):
             wanted = "a reason such as timeout or http_503"
             fields.faults.add(pointer, f"expected {wanted}, found {shown(item)}")
         elif item in found:
-            fields.faults.add(pointer, f"{shown(item)} is already at index {found.index(item)}")
+            fields.faults.add(pointer, f"{shown(item)} is already at index {found[item]}")
         else:
-            found.append(item)
+            found[item] = len(found)
     return tuple(found)
 
 

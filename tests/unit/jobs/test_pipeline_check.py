@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.contracts.errors import FieldError
 from services.jobs import pipeline
 from services.jobs.pipeline import load
-from services.jobs.pipeline.check import PLAN_BYTES_MAX
+from services.jobs.pipeline.size import PLAN_BYTES_MAX
 from services.jobs.refused import Refused
 from tests.pipelining import api, linked, logger, noop
 
