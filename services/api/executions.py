@@ -6,6 +6,7 @@ from typing import Any
 
 from services.api.keys import Caller
 from services.api.listing import Cursor, Filters
+from services.contracts import names
 
 _COLUMNS = (
     "execution_id, tenant, principal, name, job_type, nullif(tag, ''), dataset_id, dataset_revision,"
@@ -96,7 +97,8 @@ def words(cursor: Any, tenant: str, execution_id: str) -> list[Word]:
 # Nobody is asked twice, nor about what is their own; who is asked is said in the pipeline's step.
 _ASKED = """
     waiting IS NOT NULL AND waiting -> 'approval' ->> 'step' IS NOT NULL
-    AND NOT ((waiting -> 'approval' -> 'not_by')::jsonb ?| %(people)s)
+    AND NOT EXISTS (SELECT FROM json_array_elements_text(waiting -> 'approval' -> 'not_by') AS own(person)
+                    WHERE lower(normalize(person, NFKC)) = ANY(%(same)s))
     AND (CASE WHEN coalesce(waiting -> 'approval' -> 'detail' ->> 'approvers', '[]') = '[]'
                AND coalesce(waiting -> 'approval' -> 'detail' ->> 'groups', '[]') = '[]'
          THEN %(may_any)s
@@ -107,7 +109,7 @@ _ASKED = """
                                                          at timestamptz)
         WHERE step = waiting -> 'approval' ->> 'step' AND decision = 'approved'
           AND at >= (waiting -> 'approval' ->> 'since')::timestamptz
-          AND (by = ANY(%(people)s) OR owner = ANY(%(people)s)))
+          AND (lower(by) = ANY(%(same)s) OR lower(owner) = ANY(%(same)s)))
 """
 
 
@@ -116,7 +118,13 @@ def asking(
 ) -> list[Execution]:
     """Executions of the tenant that wait for the caller's approval, the oldest first."""
     people = [name for name in (caller.principal, caller.owner) if name is not None]
-    given = {"tenant": caller.tenant, "people": people, "groups": list(caller.groups), "may_any": may_any}
+    given = {
+        "tenant": caller.tenant,
+        "people": people,
+        "same": [*names.people(people)],
+        "groups": list(caller.groups),
+        "may_any": may_any,
+    }
     later = "" if after is None else " AND (submitted_at, execution_id) > (%(at)s, %(id)s)"
     cursor.execute(
         f"SELECT {_COLUMNS} FROM api.job_request WHERE tenant = %(tenant)s AND {_ASKED}{later}"  # noqa: S608

@@ -29,6 +29,7 @@ STUCK_S = 60.0  # beyond that: a client that reads nothing any more
 RETRY_S = 1.0
 POLL_S = 1.0
 MEDIA_TYPE = "text/event-stream"
+_NOT_ACCEPTABLE = re.compile(r"q\s*=\s*0(\.0{0,3})?")
 COMMENT = ": waiting\n\n"  # keeps the connection, and shows who is gone
 
 
@@ -47,8 +48,14 @@ Looking = Callable[[bool], Awaitable[Look]]
 
 def wants_stream(request: Request) -> bool:
     """Whether the caller asks for Server-Sent Events."""
-    accepted = ",".join(request.headers.getlist("accept"))
-    return any(part.partition(";")[0].strip().lower() == MEDIA_TYPE for part in accepted.split(","))
+    accepted = ",".join(request.headers.getlist("accept")).lower()
+    return any(_takes_stream(part) for part in accepted.split(","))
+
+
+def _takes_stream(part: str) -> bool:
+    """Whether an entry of Accept names the type; the weight 0 means not acceptable (RFC 9110, 12.4.2)."""
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    return name == MEDIA_TYPE and not any(_NOT_ACCEPTABLE.fullmatch(one) for one in parameters)
 
 
 def last_event_id(request: Request, form: re.Pattern[str]) -> re.Match[str] | None:

@@ -40,7 +40,21 @@ def parameter(given: str, option: str) -> tuple[str, Any]:
     name, equals, value = given.partition("=")
     if not equals or not name:
         raise Failed(f"{option}: expected NAME=VALUE, found {given!r}", Exit.USAGE_OR_CANCELLED)
-    try:
-        return name, json.loads(value)
-    except ValueError:
+    if not _is_json(value):
         return name, value
+    try:
+        return name, documents.parse_json(value.encode(errors="surrogateescape"))
+    except documents.Malformed as error:
+        message = f"{option} {name}: expected JSON as the api reads it, or text in quotes: {error}"
+        raise Failed(message, Exit.USAGE_OR_CANCELLED) from None
+
+
+def _is_json(value: str) -> bool:
+    """Whether it was meant as JSON. Python's reader takes more than the api: NaN, 1e999, doubled keys."""
+    try:
+        json.loads(value)
+    except json.JSONDecodeError:
+        return False
+    except (ValueError, RecursionError):  # too many digits, too many levels
+        pass
+    return True

@@ -278,7 +278,7 @@ def test_approvals_are_those_of_the_caller(api: Api) -> None:
     assert approvals(api, principal="grace", role="author") == [named]
     assert approvals(api, principal="robot", owner="grace", role="author") == [named]
     assert approvals(api, principal="ada", role="admin", groups=["finance"]) == []
-    assert approvals(api, principal="other", owner="ada", role="admin") == []
+    assert approvals(api, principal="other", owner="Ada", role="admin") == []
     assert approvals(api, principal="bob", tenant="stranger", role="admin", groups=["finance"]) == []
     decided: dict[str, Any] = {"decision": "approved", "decided_by": "grace", "owner": None, "reason": None}
     of_one: dict[str, Any] = {"form": {}, "content_hash": "c", "approvals": 1, "quorum": 2}

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from services.contracts import events, ids
+from services.contracts import events, ids, names
 from services.contracts.commands import ExecutionCommand, Json
 from services.executor.core.execution import Execution, Step
 from services.executor.core.story import Story
@@ -79,8 +79,8 @@ def approve(story: Story, wanted: ExecutionCommand) -> tuple[int, Held] | None:
     index, step, visit = _waiting(story, wanted)
     _check_content(visit, wanted)
     _check_approver(step, wanted)
-    people = _people(wanted.requested_by, wanted.owner)
-    if people & set(authors(story.execution)):
+    people = names.people((wanted.requested_by, wanted.owner))
+    if people & names.people(authors(story.execution)):
         raise Refusal("self_approval", "the request or a value in it is your own; somebody else must approve")
     if any(people & approval.people() for approval in visit.approvals):
         raise Refusal("already_decided", "you have approved this already; a person counts once")
@@ -161,7 +161,8 @@ def may_stand(former: Step, state: Execution) -> bool:
         return False
     if visit.content_hash != content_hash(state, former.plan.name, visit.number):
         return False
-    return not any({request.created_by, request.owner} & word.people() for word in visit.approvals)
+    asking = names.people((request.created_by, request.owner))
+    return not any(asking & word.people() for word in visit.approvals)
 
 
 def _waiting(story: Story, wanted: ExecutionCommand) -> tuple[int, Step, Visit]:
@@ -226,8 +227,7 @@ def _check_approver(step: Step, wanted: ExecutionCommand) -> None:
     named = _parameters(step)
     approvers, groups = _texts(named.get("approvers")), _texts(named.get("groups"))
     if approvers or groups:
-        people = _people(wanted.requested_by, wanted.owner)
-        if people & approvers or groups & frozenset(wanted.groups):
+        if {wanted.requested_by, wanted.owner} & approvers or groups & frozenset(wanted.groups):
             return
         raise Refusal("not_an_approver", f"step {step.plan.name} names others as its approvers")
     if wanted.role not in ROLES:
@@ -273,10 +273,6 @@ def _tell(
 
 def _parameters(step: Step) -> Mapping[str, Any]:
     return step.plan.parameters if isinstance(step.plan.parameters, Mapping) else {}
-
-
-def _people(principal: str, owner: str | None) -> frozenset[str]:
-    return frozenset(name for name in (principal, owner) if name is not None)
 
 
 def _texts(found: Json) -> frozenset[str]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from services.contracts import names
 from services.contracts.commands import File, Json
 from services.contracts.flow import On
 
@@ -53,8 +54,8 @@ class Approval(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     form: Json = None
 
     def people(self) -> frozenset[str]:
-        """Every name under which this is one person."""
-        return frozenset(name for name in (self.by, self.owner) if name is not None)
+        """Everybody who this may be."""
+        return names.people((self.by, self.owner))
 
 
 class Visit(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -38,8 +38,8 @@ def asked_for(runner: Runner) -> events.StepWaiting:
 
 @pytest.mark.parametrize(
     ("by", "owner"),
-    [("shop", None), ("bob", None), ("bobs-other-key", "bob"), ("bot", "shop")],
-    ids=["self", "owner", "own key", "own bot"],
+    [("shop", None), ("bob", None), ("bobs-other-key", "bob"), ("bot", "shop"), ("Bob", None), ("b", "ＢOB")],
+    ids=["self", "owner", "own key", "own bot", "in another case", "in another form of Unicode"],
 )
 def test_nobody_approves_their_own_request(runner: Runner, by: str, owner: str | None) -> None:
     waiting(runner)
@@ -51,6 +51,13 @@ def test_nobody_approves_their_own_request_though_named(runner: Runner) -> None:
     waiting(runner, approvers=["bob", "alice"])
     assert runner.tell("approve", "bob") == REFUSED
     refused(runner, "self_approval")
+
+
+def test_whoever_is_named_is_named_as_they_are_written(runner: Runner) -> None:
+    """A person's names are one where something is forbidden, and not where something is allowed."""
+    waiting(runner, approvers=["Alice"], groups=["Finance"])
+    assert runner.tell("approve", "alice", groups=("finance",)) == REFUSED
+    refused(runner, "not_an_approver")
 
 
 def test_whoever_asked_may_still_reject(runner: Runner) -> None:
@@ -111,7 +118,9 @@ def test_two_of_three(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "owner"), [("alice", None), ("alices-bot", "alice")], ids=["again", "with another key"]
+    ("by", "owner"),
+    [("alice", None), ("alices-bot", "alice"), ("ALICE", None)],
+    ids=["again", "with another key", "in another case"],
 )
 def test_one_person_counts_once(runner: Runner, by: str, owner: str | None) -> None:
     waiting(runner, quorum=2)
@@ -251,7 +260,9 @@ def test_an_edit_voids_what_was_approved(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "owner"), [("dave", None), ("daves-bot", "dave"), ("erin", None)], ids=["self", "bot", "owner"]
+    ("by", "owner"),
+    [("dave", None), ("daves-bot", "dave"), ("erin", None), ("Erin", None)],
+    ids=["self", "bot", "owner", "in another case"],
 )
 def test_nobody_approves_their_own_edit(runner: Runner, by: str, owner: str | None) -> None:
     waiting(runner)

@@ -1,6 +1,6 @@
 """Work over what users send grows no faster than what they send: operations are counted, not timed.
 
-Counted are the lines of our own code that run, and comparisons of the input's texts, which C code does unseen.
+Counted are lines of our own code that run, and comparisons of the input's texts, which C code makes unseen.
 """
 
 import json

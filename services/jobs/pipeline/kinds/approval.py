@@ -44,16 +44,18 @@ def _read(parameters: Fields) -> Work:
 
 
 def _named(parameters: Fields, key: str) -> list[str]:
-    found: dict[str, int] = {}
+    found: list[str] = []
+    places: dict[str, int] = {}
     for pointer, item in parameters.items(key, count_max=NAMED_MAX):
         if not isinstance(item, str) or not names.PRINCIPAL.fullmatch(item):
             wanted = "a name of 1 to 64 of A-Z a-z 0-9 . _ @ -"
             parameters.faults.add(pointer, f"expected {wanted}, found {shown(item)}")
-        elif item in found:
-            parameters.faults.add(pointer, f"{shown(item)} is already at index {found[item]}")
+        elif (person := names.person(item)) in places:
+            parameters.faults.add(pointer, f"{shown(item)} is already at index {places[person]}")
         else:
-            found[item] = len(found)
-    return [*found]
+            places[person] = len(found)
+            found.append(item)
+    return found
 
 
 def _on_expiry(parameters: Fields) -> str:
