@@ -17,6 +17,7 @@ import uvicorn
 
 from services.api import app, keys, projector, read_tables
 from services.api.core.links import Links
+from services.api.door import Door
 from services.api.intake import Intake
 from services.api.keys import Caller, Keyring, Role
 from services.api.live import Live
@@ -208,6 +209,7 @@ def serving(
     streams: Streams | None = None,
     clock: Clock | None = None,
     source_tenants: Tenants = SOURCES,
+    door: Door | None = None,
 ) -> Iterator[Api]:
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
@@ -230,6 +232,7 @@ def serving(
         degraded=lambda: (),
         source_tenants=source_tenants,
         streams=streams or Streams(),
+        door=door or Door(),
     )
     config = uvicorn.Config(
         app.served(parts),
@@ -238,6 +241,8 @@ def serving(
         log_config=None,
         lifespan="off",
         access_log=False,
+        proxy_headers=False,
+        ws="none",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="http", daemon=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -11,10 +12,11 @@ import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from services.api import grants, keys
+from services.api.door import CONNECTIONS_MAX
 from services.api.keys import Caller, Role
 from services.api.settings import DatabaseOnly, Migrate, Settings
 from services.contracts import names
-from services.runtime import crash, migrations, signals, telemetry, threads
+from services.runtime import allocator, crash, migrations, signals, telemetry, threads
 from services.runtime.database import connect
 from services.runtime.entropy import LocalClock
 from services.runtime.settings import SettingsError, load, masked
@@ -42,6 +44,9 @@ def serve(_: argparse.Namespace) -> int:
     # Only this command needs the routes, which take half a second to load.
     from services.api.server import Server  # noqa: PLC0415
 
+    allocator.share_arenas()
+    allocator.return_large()
+    _allow_files(CONNECTIONS_MAX + 1_000)
     settings = load(Settings, os.environ)
     telemetry.configure("api")
     crash.arm(settings.crash)
@@ -65,6 +70,14 @@ def serve(_: argparse.Namespace) -> int:
     server.drain()
     log.info("stopped")
     return 1 if failed.is_set() else 0
+
+
+def _allow_files(wanted: int) -> None:
+    """Each connection is an open file; as many as are let in, where the system permits it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _listen(host: str, port: int) -> socket.socket:

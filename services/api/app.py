@@ -62,7 +62,7 @@ def served(parts: Parts) -> ASGIApp:
 
 def protocol(parts: Parts) -> type[Wire]:
     """What the server reads connections with."""
-    return wire.protocol(Quick(parts), Observed)
+    return wire.protocol(Quick(parts), Observed, parts.door)
 
 
 async def _on_database_away(request: Request, error: Exception) -> Response:

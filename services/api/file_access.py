@@ -4,14 +4,15 @@ from typing import Any
 
 from services.api.executions import FILE_COLUMNS, File
 
-# A link speaks for the one who asked for the file: it ends with the last of that one's keys. Requests of
-# other services come from someone without a key here, and are bound by the link's own terms alone.
+# A link speaks for the one who asked for the file: it ends when the last of that one's keys is revoked or has
+# expired. Requests of other services come from someone without a key here, and are bound by the link's own
+# terms alone.
 _OPENABLE = f"""
     SELECT {FILE_COLUMNS} FROM api.file AS file
     WHERE execution_id = %s AND name = %s AND EXISTS (
         SELECT FROM api.job_request AS asked WHERE asked.execution_id = file.execution_id AND NOT EXISTS (
             SELECT FROM api.api_key AS key WHERE key.tenant = asked.tenant AND key.principal = asked.principal
-            HAVING bool_and(key.revoked_at IS NOT NULL)
+            HAVING bool_and(key.revoked_at IS NOT NULL OR coalesce(key.expires_at <= now(), false))
         )
     )
 """  # noqa: S608 the columns are a constant

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from services.api.limits import Rates
 from services.api.pool import Pool
 from services.api.problems import Problem
 from services.runtime import entropy
 
 CACHED_S = 2.0  # a revoked key ends within this time
 RENEWED_S = 1.0
+UNKNOWN_PER_S = 50  # of one address: each costs the database a look
 CACHED_MAX = 10_000
 _KEY = re.compile(r"ms_(?P<prefix>[0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 
@@ -90,16 +93,28 @@ class Keyring:
         self._known: dict[str, _Known] = {}
         self._recent: dict[str, tuple[float, Caller]] = {}
         self._renewing: dict[str, asyncio.Task[_Known | None]] = {}
+        self._unknown: dict[str, float] = {}
+        self._guesses = Rates(UNKNOWN_PER_S)
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who sent this `Authorization` header. Raises Problem (401) and DatabaseAway."""
+    async def caller(self, authorization: str | None, who: str = "") -> Caller:
+        """Who sent this `Authorization` header; `who` is the address, as it is counted.
+
+        Raises Problem (401; 429 when the address has sent too many unknown keys) and DatabaseAway.
+        """
         match = _sent(authorization)
         if match is None:
             raise _unauthorized("expected the header Authorization: Bearer ms_<prefix>_<secret>")
-        known = await self._lookup(match["prefix"])
+        known = await self._lookup(match["prefix"], who)
         if known is None or not known.opens(match[0]):
             raise _unauthorized("the key is unknown, revoked or expired")
         return known.caller
+
+    async def is_good(self, caller: Caller) -> bool:
+        """Whether the key that was sent still opens anything, as of at most 2 s ago. Raises DatabaseAway."""
+        if caller.key_id is None:
+            return True
+        known = self._fresh(caller.key_id) or await self._read_once(caller.key_id)
+        return known is not None and known.usable
 
     def known(self, authorization: str) -> Caller | None:
         """Who sent this header, if the key is good and was looked up within the last 2 s.
@@ -122,21 +137,43 @@ class Keyring:
         self._recent[authorization] = (known.read_at, known.caller)
         return known.caller
 
-    def _renew(self, prefix: str) -> None:
+    def _renew(self, prefix: str) -> "asyncio.Task[_Known | None]":
         if prefix not in self._renewing:
             self._renewing[prefix] = asyncio.create_task(self._read(prefix))
             self._renewing[prefix].add_done_callback(lambda task: self._renewed(prefix, task))
+        return self._renewing[prefix]
 
     def _renewed(self, prefix: str, task: "asyncio.Task[_Known | None]") -> None:
         del self._renewing[prefix]
         if not task.cancelled():
             task.exception()  # whoever asks once the old answer has expired meets the database himself
 
-    async def _lookup(self, prefix: str) -> _Known | None:
+    async def _read_once(self, prefix: str) -> _Known | None:
+        """However many ask at the same time."""
+        return await asyncio.shield(self._renew(prefix))
+
+    def _fresh(self, prefix: str) -> _Known | None:
         known = self._known.get(prefix)
-        if known is not None and time.monotonic() - known.read_at < CACHED_S:
+        return known if known is not None and time.monotonic() - known.read_at < CACHED_S else None
+
+    async def _lookup(self, prefix: str, who: str) -> _Known | None:
+        known = self._fresh(prefix)
+        if known is not None or time.monotonic() - self._unknown.get(prefix, -CACHED_S) < CACHED_S:
             return known
-        return await self._read(prefix)
+        if prefix in self._known:  # one that was good a while ago
+            return await self._read_once(prefix)
+        wait_s = self._guesses.take(who)
+        if wait_s:
+            message = "this address has sent too many unknown keys"
+            raise Problem("too-many-requests", message, headers={"Retry-After": str(math.ceil(wait_s))})
+        known = await self._read_once(prefix)
+        if known is not None:
+            self._guesses.put_back(who)
+            return known
+        if len(self._unknown) >= CACHED_MAX:
+            self._unknown.clear()
+        self._unknown[prefix] = time.monotonic()
+        return None
 
     async def _read(self, prefix: str) -> _Known | None:
         now = time.monotonic()

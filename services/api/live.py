@@ -39,6 +39,11 @@ class Watch:
         self._live = live
         self._changed = asyncio.Event()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the process drains: nothing is waited for any more."""
+        return self._live.closing
+
     def wake(self) -> None:
         """Let the current `wait`, or else the next one, return."""
         self._changed.set()

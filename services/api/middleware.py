@@ -6,6 +6,7 @@ from functools import cache
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.api import limits
 from services.runtime import telemetry
 
 REQUESTS = Histogram(
@@ -49,6 +50,7 @@ class Observed:
         try:
             await self._app(scope, receive, careful)
         finally:
+            limits.release(scope)
             # Never the path: ids make bad labels.
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"

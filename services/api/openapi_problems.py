@@ -6,9 +6,10 @@ from typing import Any
 from services.api.problems import KINDS
 
 CRASH = 500
+LIMITED = 429  # by key and by address, wherever a key is asked for
 _READ = (401, 404, 503)
 _LIST = (400, 401, 503)
-_FOLLOW = (400, 401, 404, 429, 503)
+_FOLLOW = (400, 401, 404, 503)
 _COMMANDS = ("start", "cancel", "pause", "resume", "rerun", "amend")
 _WRITE = (400, 401, 403, 408, 413, 415, 503)
 
@@ -53,8 +54,8 @@ STATUSES: Mapping[str, tuple[int, ...]] = {
     "readJobRequest": _READ,
     "listJobRequests": (401, 503),
     "searchJobRequests": (400, 401, 408, 413, 415, 503),
-    "headFile": (404, 503),
-    "getFile": (404, 503),
+    "headFile": (404, 429, 503),
+    "getFile": (404, 429, 503),
     "revokeLinks": (401, 403, 404, 503),
 }
 TITLES: Mapping[int, str] = {
@@ -67,5 +68,6 @@ def spell_out(operation: dict[str, Any], content: Mapping[str, Any]) -> None:
     """Put each status in the place of `default`, in its form; `content` is that of a problem."""
     answers = operation["responses"]
     form = answers.pop("default", {"content": content})
-    for status in sorted((*STATUSES.get(operation["operationId"], ()), CRASH)):
+    own = {*STATUSES.get(operation["operationId"], ()), CRASH}
+    for status in sorted(own | {LIMITED} if 401 in own else own):
         answers.setdefault(str(status), {**form, "description": TITLES[status]})

@@ -8,12 +8,13 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from services.api.core.links import Links
+from services.api.door import Door, address_of
 from services.api.intake import Intake
 from services.api.keys import Caller, Keyring, Role
 from services.api.live import Live
 from services.api.pool import Pool
 from services.api.problems import Problem
-from services.api.streams import Streams
+from services.api.streams import EventStream, Looking, Streams
 from services.jobs.sources import Tenants
 from services.runtime.blobs import Blobs
 from services.runtime.container import Files
@@ -38,12 +39,19 @@ class Parts:
     wake_relay: Callable[[], None]
     degraded: Callable[[], tuple[str, ...]]
     source_tenants: Tenants
+    door: Door = field(default_factory=Door)
     streams: Streams = field(default_factory=Streams)
 
 
 def parts_of(request: Request) -> Parts:
     """The parts of the application that serves this request."""
     return cast(Parts, request.app.state.parts)
+
+
+def follow(request: Request, parts: Parts, caller: Caller, execution_id: str, look: Looking) -> EventStream:
+    """The stream of an execution's changes, for as long as the caller's key is good. Raises Problem (429)."""
+    parts.door.stream(request.scope, caller)
+    return parts.streams.follow(parts.live, execution_id, look, lambda: parts.keyring.is_good(caller))
 
 
 _SCHEME = HTTPBearer(
@@ -63,7 +71,9 @@ class Needs:
 
     async def __call__(self, request: Request, _: Annotated[object, Security(_SCHEME)]) -> Caller:
         """Raises Problem."""
-        caller = await parts_of(request).keyring.caller(request.headers.get("authorization"))
+        parts = parts_of(request)
+        caller = await parts.keyring.caller(request.headers.get("authorization"), address_of(request.scope))
+        parts.door.enter(request.scope, caller)
         if not caller.role.covers(self._role):
             raise Problem(
                 "forbidden", f"expected a key of role {self._role} or higher, found role {caller.role}"

@@ -39,7 +39,9 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "command-unacceptable": (422, "The command lacks something, or has something wrong in it"),
     "body-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The body has an unsupported form"),
+    "too-many-requests": (429, "Too many requests at once, or in a second"),
     "too-many-streams": (429, "Too many streams are open"),
+    "headers-too-large": (431, "The request's headers are too large"),
     "internal-error": (500, "Internal error"),
     "unavailable": (503, "Try again shortly"),
 }

@@ -21,7 +21,7 @@ from services.api.keys import Caller, Role
 from services.api.parts import Parts
 from services.api.pool import DatabaseAway
 from services.api.problems import Problem
-from services.api.routes.submit import NAMES, ROUTE
+from services.api.routes.submit import BODY_BYTES_MAX, NAMES, ROUTE
 from services.contracts import ids
 from services.jobs.refused import Refused
 from services.runtime import entropy
@@ -70,9 +70,10 @@ class Quick:
                 names=NAMES,
             )
             jobs.plan(record)
-            return accepting.row(caller, record, body_hash)
+            row = accepting.row(caller, record, body_hash)
         except (Refused, Problem):
             return None
+        return row if self._parts.door.counts(caller) else None
 
     def begin(self, row: Submit) -> "asyncio.Future[Stored] | None":
         """Queue it for the next commit; None where that cannot be done at once. Stores nothing then."""
@@ -143,7 +144,7 @@ def ordinary(headers: Headers) -> Mapping[bytes, bytes] | None:
             if name in found:
                 return None
             found[name] = value
-        elif name in _UNUSUAL:
+        elif name in _UNUSUAL or (name == b"content-length" and int(value) > BODY_BYTES_MAX):
             return None
     if found.get(b"content-type", b"application/json") != b"application/json":
         return None

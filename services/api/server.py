@@ -14,6 +14,7 @@ from services.api import app, projector, read_tables, republish
 from services.api.clock import DatabaseClock
 from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
+from services.api.door import Door
 from services.api.intake import Intake
 from services.api.keys import Keyring
 from services.api.live import Live
@@ -84,6 +85,7 @@ class Server:
             wake_relay=self._relay.wake,
             degraded=self._degraded,
             source_tenants=settings.source_tenants.tenants,
+            door=Door(settings.api),
         )
 
     def _degraded(self) -> tuple[str, ...]:
@@ -135,7 +137,8 @@ def _http_server(parts: Parts, settings: Settings) -> uvicorn.Server:
         date_header=True,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(HTTP_DRAIN_S),
-        limit_concurrency=2_000,
+        proxy_headers=False,  # ours counts addresses before the application is asked
+        ws="none",
         lifespan="off",
     )
     return uvicorn.Server(config)

@@ -1,14 +1,14 @@
 """Server-Sent Events: a first look, then another one whenever the execution has changed, until it has ended.
 
-Every stream is bounded: in number for each caller, in time, and by the drain of the process. A client that
+Every stream is bounded: in time, by the life of its key, and by the drain of the process. A client that
 lost its stream comes back to any api process with `Last-Event-ID` and misses nothing.
 """
 
 import asyncio
+import contextlib
 import re
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,15 +16,15 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from services.api.keys import Caller
-from services.api.live import Live
+from services.api.live import Live, Watch
 from services.api.pool import DatabaseAway
-from services.api.problems import Problem, invalid
+from services.api.problems import invalid
+from services.api.sending import send_slices
 from services.runtime.blobs import BlobsUnavailable
 
-PER_CALLER_MAX = 20
 HEARTBEAT_S = 15.0
-LIFE_S = 900.0  # then the client comes back, and its key is looked at again
+KEY_S = 2.0  # a stream ends within this time (and that of the cache of keys) after its key
+LIFE_S = 900.0  # then the client comes back
 STUCK_S = 60.0  # beyond that: a client that reads nothing any more
 RETRY_S = 1.0
 POLL_S = 1.0
@@ -44,6 +44,8 @@ class Look:
 
 Looking = Callable[[bool], Awaitable[Look]]
 """The argument: whether the execution may have changed since the former look."""
+IsGood = Callable[[], Awaitable[bool]]
+"""Whether who asked for the stream may still see it."""
 
 
 def wants_stream(request: Request) -> bool:
@@ -77,45 +79,27 @@ def message(data: str, id: str | None = None, event: str | None = None) -> str:
 
 
 class Streams:
-    """The streams of this process."""
+    """How streams of this process go on."""
 
-    def __init__(self, heartbeat_s: float = HEARTBEAT_S, per_caller_max: int = PER_CALLER_MAX) -> None:
+    def __init__(self, heartbeat_s: float = HEARTBEAT_S) -> None:
         self._heartbeat_s = heartbeat_s
-        self._per_caller_max = per_caller_max
-        self._open: Counter[Caller] = Counter()
 
-    def follow(self, caller: Caller, live: Live, execution_id: str, look: Looking) -> "EventStream":
-        """The answer that goes on. Raises Problem (429) when the caller has too many."""
-        if self._open[caller] >= self._per_caller_max:
-            raise Problem(
-                "too-many-streams",
-                f"expected at most {self._per_caller_max} streams at once; close one and try again",
-                headers={"Retry-After": "5"},
-            )
-        return EventStream(self._chunks(caller, live, execution_id, look))
+    def follow(self, live: Live, execution_id: str, look: Looking, is_good: IsGood) -> "EventStream":
+        """The answer that goes on for as long as `is_good`."""
+        return EventStream(self._changes(live, execution_id, look, is_good))
 
-    async def _chunks(
-        self, caller: Caller, live: Live, execution_id: str, look: Looking
-    ) -> AsyncIterator[str]:
-        self._open[caller] += 1
-        try:
-            yield "retry: 1000\n\n"
-            async for chunk in self._changes(live, execution_id, look):
-                yield chunk
-        finally:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
-
-    async def _changes(self, live: Live, execution_id: str, look: Looking) -> AsyncIterator[str]:
+    async def _changes(
+        self, live: Live, execution_id: str, look: Looking, is_good: IsGood
+    ) -> AsyncGenerator[str, None]:
         until = time.monotonic() + LIFE_S
         changed = True
 
         def is_over() -> bool:
             return live.closing or time.monotonic() >= until
 
+        yield "retry: 1000\n\n"
         with live.watch(execution_id) as watch:
-            while not is_over():
+            while not is_over() and await _still(is_good):
                 try:
                     seen = await look(changed)
                 except (DatabaseAway, BlobsUnavailable):
@@ -134,10 +118,27 @@ class Streams:
                         if not changed:
                             yield COMMENT
                     case "wait":
-                        while not (changed := await watch.wait(self._heartbeat_s)):
-                            if is_over():
+                        while not (changed := await self._quiet(watch, is_good)):
+                            if is_over() or not await _still(is_good):
                                 return
                             yield COMMENT
+
+    async def _quiet(self, watch: Watch, is_good: IsGood) -> bool:
+        """Wait for a change (True), or for the time of a heartbeat, while the key is good."""
+        heartbeat = time.monotonic() + self._heartbeat_s
+        while (left := heartbeat - time.monotonic()) > 0:
+            if await watch.wait(min(left, KEY_S)):
+                return True
+            if watch.is_over or not await _still(is_good):
+                break
+        return False
+
+
+async def _still(is_good: IsGood) -> bool:
+    try:
+        return await is_good()
+    except DatabaseAway:  # nobody can tell, and there is nothing to be seen either
+        return True
 
 
 class EventStream(StreamingResponse):
@@ -145,8 +146,9 @@ class EventStream(StreamingResponse):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, chunks: AsyncIterator[str]) -> None:
-        super().__init__(chunks, headers={"X-Accel-Buffering": "no"})
+    def __init__(self, chunks: AsyncGenerator[str, None]) -> None:
+        super().__init__((), headers={"X-Accel-Buffering": "no"})
+        self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve, for a bounded time whatever the client does."""
@@ -155,3 +157,13 @@ class EventStream(StreamingResponse):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             return
+
+    async def stream_response(self, send: Send) -> None:
+        """In slices; the watch ends when the client has gone, not when its garbage is collected."""
+        async with contextlib.aclosing(self._chunks) as chunks:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            async for chunk in chunks:
+                await send_slices(send, chunk.encode())
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -7,14 +7,15 @@ it is done. All others go the ordinary way, and so do those that turn out to nee
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from services.api import problems, views
+from services.api.connection import Connection, Observe
+from services.api.door import Door
 from services.api.intake import Refused, Stored, Submit
 from services.api.middleware import CAREFUL, measure
 from services.api.pool import DatabaseAway
@@ -23,11 +24,6 @@ from services.api.quick import METHOD, PATH, Headers, Quick, is_this
 
 _METHOD, _URL = METHOD.encode(), PATH.encode()
 _ANY_ID = "0" * 40
-HEAD_WITHIN_S = 10.0
-HEAD_BYTES_MAX = 64 * 1024
-_TOO_SLOW = b"expected a request's whole headers within %g s" % HEAD_WITHIN_S
-_TOO_LARGE = b"expected at most %d bytes of headers" % HEAD_BYTES_MAX
-Observe = Callable[[ASGIApp], ASGIApp]
 
 
 class _Pending:
@@ -47,88 +43,36 @@ class _Pending:
         """Nobody waits: the answer to a lost connection is thrown away."""
 
 
-class Wire(HttpToolsProtocol):
+class Wire(Connection):
     """One connection. Subclasses name what it works with."""
 
     quick: Quick
-    observe: Observe
     _held: _Pending | None = None
-    _wants_head = _in_head = False
-    _head_bytes = 0
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """uvicorn counts how long nothing comes after an answer; here before the first request as well."""
-        super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a body of which a part is missing is the application's to wait for."""
-        if self.timeout_keep_alive_task is not None:  # any byte ends uvicorn's patience, and begins ours
-            self._wants_head = True
-        if self._in_head:
-            self._head_bytes += len(data)
         super().data_received(data)
         held, self._held = self._held, None
         if held is not None and not self.transport.is_closing():
-            super().on_headers_complete()
+            super().take()
             if held.body:
                 super().on_body(held.body)
-        self._await_head()
 
-    def _await_head(self) -> None:
-        """Headers that came whole with their first byte, as nearly all do, need no timer."""
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
-            self._give_up(b"431 Request Header Fields Too Large", _TOO_LARGE)
-        elif self._wants_head and self._patience is None:
-            self._patience = self.loop.call_later(HEAD_WITHIN_S, self._head_is_late)
-        elif not self._wants_head and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _head_is_late(self) -> None:
-        self._patience = None
-        if self._is_answering():
-            self._await_head()  # the answer to the request before it goes first
-        else:
-            self._give_up(b"408 Request Timeout", _TOO_SLOW)
-
-    def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _give_up(self, status: bytes, why: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        if not self._is_answering():
-            head = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-type: text/plain\r\n" % status
-            self.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(why), why))
-        self.transport.close()
-
-    def on_message_begin(self) -> None:
-        """A request begins, perhaps behind another one that is still being answered."""
-        self._wants_head = self._in_head = True
-        self._head_bytes = 0  # of what comes from now on: one read is bounded by itself
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
+    def take(self) -> None:
         """Hold the request if it may be a plain submit, and the connection has nothing else to do."""
-        self._wants_head = self._in_head = False
         before: RequestResponseCycle | None = self.cycle
         if (
             self.url == _URL
+            and self.app is self._served
             and (before is None or before.response_complete)
             and self.parser.get_method() == _METHOD
             and self.parser.get_http_version() == "1.1"
             and not self.parser.should_upgrade()
             and not self.flow.write_paused
-            and (self.limit_concurrency is None or len(self.connections) < self.limit_concurrency)
         ):
             self._held = _Pending(self.headers, b"", self.parser.should_keep_alive())
         else:
-            super().on_headers_complete()
+            super().take()
 
     def on_body(self, body: bytes) -> None:
         """Keep it with the request that is held."""
@@ -214,14 +158,15 @@ class Wire(HttpToolsProtocol):
         }
 
 
-def protocol(taker: Quick, observed: Observe) -> type[Wire]:
+def protocol(taker: Quick, observed: Observe, counting: Door) -> type[Wire]:
     """The protocol class that uvicorn makes an instance of for each connection."""
 
-    class Connection(Wire):
+    class Served(Wire):
         quick = taker
+        door = counting
         observe = staticmethod(observed)
 
-    return Connection
+    return Served
 
 
 def _refusal(error: BaseException) -> ASGIApp:

@@ -56,8 +56,8 @@ def manage() -> int:
 
 def work() -> int:
     """A worker."""
-    from services.executor import allocator  # noqa: PLC0415
     from services.executor.worker import main  # noqa: PLC0415
+    from services.runtime import allocator  # noqa: PLC0415
 
     allocator.share_arenas()
     chosen = settings.load(WorkerSettings, os.environ)

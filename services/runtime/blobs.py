@@ -22,6 +22,7 @@ from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 CHUNK_BYTES = 1 << 20
+STREAM_BYTES = 64 * 1024  # what a reader that stays with a piece keeps; larger ones are no quicker
 PART_BYTES = 8 << 20
 GATHERED_BYTES = 64 * 1024
 KEY_BYTES_MAX = 1024
@@ -144,7 +145,7 @@ class ObjectBlobs:
             return
         with _told(key):
             answer = self._store.get(key, options={"range": (start, end)})
-            for piece in answer.stream(min_chunk_size=CHUNK_BYTES):
+            for piece in answer.stream(min_chunk_size=STREAM_BYTES):
                 view = memoryview(piece)
                 for at in range(0, len(view), CHUNK_BYTES):
                     yield bytes(view[at : at + CHUNK_BYTES])

@@ -242,11 +242,13 @@ class SealedFile:
         size = self._header.chunk_bytes
         first = start // size
         last = end // size if end == self.size else max(first, (end - 1) // size)
-        for number, sealed in zip(range(first, last + 1), self._sealed(first, last), strict=True):
-            plain = self._chunk(number, sealed)
+        sealed = self._sealed(first, last)
+        for number in range(first, last + 1):
+            plain = self._chunk(number, next(sealed))
             piece = plain[max(0, start - number * size) : end - number * size]
             if piece:
                 yield piece
+            del plain, piece  # a reader may stay with each for long: two of them are not kept
 
     def _chunk(self, number: int, sealed: bytes) -> bytes:
         is_last = number == len(self._offsets) - 2
@@ -272,8 +274,7 @@ class SealedFile:
                 if piece is None:
                     raise Damaged(f"{self._key}: the file was cut after it was opened")
                 held += piece
-            yield bytes(held[:length])
-            del held[:length]
+            yield _taken(held, length)  # and no name for it here, where it would be kept
 
     def _opened(self, kind: int, number: int, sealed: bytes) -> bytes:
         try:
@@ -281,6 +282,13 @@ class SealedFile:
         except (InvalidTag, struct.error, OverflowError, ValueError):
             what = "the index" if kind == _INDEX else f"chunk {number}"
             raise Damaged(f"{self._key}: {what} was altered, cut or moved") from None
+
+
+def _taken(held: bytearray, length: int) -> bytes:
+    with memoryview(held) as view:
+        taken = bytes(view[:length])
+    del held[:length]
+    return taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,8 +209,17 @@ class Links(Section):
     ttl_s: Annotated[int, Field(ge=1, le=604_800, description="seconds, 1 to 604800")] = 3600
 
 
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...],
+    BeforeValidator(_networks),
+    Field(description="networks as CIDR[,...], for example 127.0.0.0/8"),
+]
+AtOnce = Annotated[int, Field(ge=0, le=100_000, description="a number, 0 to 100000; 0 is no limit")]
+
+
 class Api(Section):
-    """Where api listens, and the address that clients see."""
+    """Where api listens, the address that clients see, the proxies whose `X-Forwarded-For` counts, and what
+    one key may take at once (one address five times as much)."""
 
     prefix = "API__"
     host: Host = "127.0.0.1"
@@ -218,6 +227,12 @@ class Api(Section):
     public_url: Annotated[
         str, Field(pattern=r"^https?://[^\s/]+[^\s]*$", description="http(s)://host[:port]")
     ] = ""
+    trusted_proxies: Networks = ()
+    connections: AtOnce = 200
+    requests_per_s: AtOnce = 500
+    waits: AtOnce = 100
+    streams: AtOnce = 20
+    downloads: AtOnce = 32
 
     @model_validator(mode="before")
     @classmethod
@@ -304,11 +319,7 @@ class Outbound(Section):
     """Networks that callbacks and API steps may reach although they are private."""
 
     prefix = "OUTBOUND__"
-    allow: Annotated[
-        tuple[IPv4Network | IPv6Network, ...],
-        BeforeValidator(_networks),
-        Field(description="networks as CIDR[,...], for example 127.0.0.0/8"),
-    ] = ()
+    allow: Networks = ()
 
 
 class Client(Section):

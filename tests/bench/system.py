@@ -19,6 +19,8 @@ from tests.waiting import until
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+UNLIMITED = {f"{PREFIX}API__REQUESTS_PER_S": "0", f"{PREFIX}API__CONNECTIONS": "0"}
+"""One key asks for as much as it can."""
 BY_NAME = {part.name: part for part in parts.PARTS}
 
 
@@ -94,7 +96,9 @@ class System:
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         """What every process is given, as `millstream dev` would, and the caller's own settings."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
-        return parts.shared_environment(self._data, self.stack.bootstrap, {**inherited, **settings})
+        return parts.shared_environment(
+            self._data, self.stack.bootstrap, {**inherited, **UNLIMITED, **settings}
+        )
 
     def service(self, name: str, **settings: str) -> Process:
         """Start a service of `parts.PARTS` (`manager`, `worker`, ...) and wait until it is ready."""

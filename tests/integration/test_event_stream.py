@@ -10,10 +10,13 @@ from typing import cast
 import httpx
 import pytest
 
+from services.api import keys
+from services.api.door import Door
 from services.api.routes.events import EVENTS_MAX
 from services.api.streams import Streams
 from services.contracts import events
 from services.contracts.events import Event
+from services.runtime.settings import Api as ApiSettings
 from tests.serving import Api, accepted, facts, serving
 from tests.stack import Stack
 from tests.streaming import Message, messages, stream
@@ -24,8 +27,10 @@ pytestmark = pytest.mark.postgres
 
 @pytest.fixture(scope="module")
 def api(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    streams = Streams(heartbeat_s=0.05, per_caller_max=3)
-    with serving(stack.fresh_database(), tmp_path_factory.mktemp("api"), streams=streams) as served:
+    streams, door = Streams(heartbeat_s=0.05), Door(ApiSettings(streams=3))
+    with serving(
+        stack.fresh_database(), tmp_path_factory.mktemp("api"), streams=streams, door=door
+    ) as served:
         yield served
 
 
@@ -105,7 +110,11 @@ def test_many_events_come_in_pages_without_a_seam(api: Api, client: httpx.Client
         assert sequences(list(said(messages(answer)))) == list(range(1, 2 * EVENTS_MAX + 1))
 
 
-def test_waiting_asks_the_database_nothing(api: Api, client: httpx.Client, id: str) -> None:
+def test_waiting_asks_the_database_for_nothing_but_the_key(
+    api: Api, client: httpx.Client, id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "CACHED_S", 60.0)
+
     def last_asked() -> datetime:
         query = "SELECT max(query_start) FROM pg_stat_activity WHERE application_name = 'millstream-api'"
         return cast(datetime, api.rows(query)[0][0])
@@ -165,3 +174,22 @@ def test_a_drain_ends_streams_without_an_end(stack: Stack, tmp_path: Path) -> No
             assert sequences([next(found)]) == [1]
             api.parts.live.close()
             assert [message.event for message in found if message.comment is None] == []
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_stream_ends_with_its_key(api: Api, id: str, quiet: bool) -> None:
+    api.project(story(id)[:1])
+    key = api.key()
+    with api.client(key) as leaver, stream(leaver, f"/v1/executions/{id}/events") as answer:
+        found = said(messages(answer))
+        next(found)
+        with api.cursor() as cursor:
+            cursor.execute(
+                "UPDATE api.api_key SET revoked_at = now() WHERE prefix = %s", (key.split("_")[1],)
+            )
+        if quiet:
+            assert list(found) == []
+            return
+        until(lambda: leaver.get("/v1/me").status_code == 401, 10, "the key to be forgotten")
+        api.project(story(id)[1:])
+        assert list(found) == []

@@ -231,14 +231,16 @@ def test_links_of_a_deleted_job_are_void(api: Api, client: httpx.Client, anonymo
     assert anonymous.get(link).status_code == 404
 
 
-def test_links_of_a_disabled_owner_are_void(api: Api, anonymous: httpx.Client) -> None:
-    keys = [api.key(principal="leaver") for _ in range(2)]
+@pytest.mark.parametrize("column", ["revoked_at", "expires_at"])
+def test_links_end_with_the_last_key_of_their_owner(api: Api, anonymous: httpx.Client, column: str) -> None:
+    keys = [api.key(principal=f"leaver-{column}") for _ in range(2)]
     with api.client(keys[0]) as leaver:
         link = published(api, leaver, "left.csv", b"x")
     for key, status in zip(keys, (200, 404), strict=True):
         with api.cursor() as cursor:
             cursor.execute(
-                "UPDATE api.api_key SET revoked_at = now() WHERE prefix = %s", (key.split("_")[1],)
+                f"UPDATE api.api_key SET {column} = now() WHERE prefix = %s",
+                (key.split("_")[1],),
             )
         assert anonymous.get(link).status_code == status
 

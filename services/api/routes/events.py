@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from services.api import executions, openapi
 from services.api.executions import Execution
 from services.api.keys import Caller
-from services.api.parts import AnyParts, Parts, Viewer
+from services.api.parts import AnyParts, Parts, Viewer, follow
 from services.api.problems import not_found
 from services.api.streams import Look, last_event_id, message, wants_stream
 from services.contracts.ids import EXECUTION_ID
@@ -81,7 +81,7 @@ async def _stream(request: Request, id: str, caller: Caller, parts: Parts, after
             return Look(text + message(f'{{"status":"{row.status}"}}', event="end"), "end")
         return Look(text, "wait")
 
-    return parts.streams.follow(caller, parts.live, id, look)
+    return follow(request, parts, caller, id, look)
 
 
 async def _read(

@@ -4,11 +4,10 @@ Files are sealed in the blob store; they are opened chunk by chunk on their way 
 as the whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from services.api import file_access, openapi
@@ -17,6 +16,7 @@ from services.api.core.ranges import Wanted
 from services.api.executions import File
 from services.api.parts import AnyParts, Author
 from services.api.problems import not_found, unavailable
+from services.api.sending import Pieces
 from services.contracts import file_names
 from services.contracts.ids import EXECUTION_ID
 from services.runtime import telemetry
@@ -40,8 +40,9 @@ async def read(execution_id: str, name: str, request: Request, parts: AnyParts) 
         log.info("file_refused", execution_id=execution_id, name=name)
         raise not_found()
     status, span, headers = _asked(file, request)
-    pieces: Iterator[bytes] | None = None
+    pieces: Generator[bytes, None, None] | None = None
     if span is not None and request.method == "GET":
+        parts.door.download(request.scope)
         pieces = await run_in_threadpool(_opened, parts.files, file, *span)
     method, client = request.method, request.client.host if request.client else None
     await parts.pool.write(
@@ -52,7 +53,7 @@ async def read(execution_id: str, name: str, request: Request, parts: AnyParts) 
     )
     if pieces is None:
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    return StreamingResponse(pieces, status, headers=headers, media_type=file.content_type)
+    return Pieces(pieces, status, headers, file.content_type)
 
 
 @router.post(
@@ -105,7 +106,7 @@ def _headers(file: File) -> dict[str, str]:
     }
 
 
-def _opened(files: Files, file: File, start: int, end: int) -> Iterator[bytes]:
+def _opened(files: Files, file: File, start: int, end: int) -> Generator[bytes, None, None]:
     """The plain bytes; the first chunk is opened before the answer begins, so that it can still be a 404."""
     try:
         sealed = files.open(file.tenant, file.blob_key)
@@ -120,9 +121,10 @@ def _opened(files: Files, file: File, start: int, end: int) -> Iterator[bytes]:
         raise unavailable("the blob store is away") from None
 
 
-def _sent(first: bytes, pieces: Iterator[bytes], file: File) -> Iterator[bytes]:
+def _sent(first: bytes, pieces: Iterator[bytes], file: File) -> Generator[bytes, None, None]:
     """A fault in the middle cuts the answer short of its Content-Length, which no client takes for whole."""
     yield first
+    del first  # a megabyte
     try:
         yield from pieces
     except (BlobMissing, BlobsUnavailable, ContainerError) as error:

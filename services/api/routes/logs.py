@@ -4,17 +4,17 @@ api reads the blob store alone; on which machine the worker runs, or ran, does n
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from services.api import executions, openapi, steplogs
 from services.api.keys import Caller
-from services.api.parts import AnyParts, Parts, Viewer
+from services.api.parts import AnyParts, Parts, Viewer, follow
 from services.api.problems import not_found, unavailable
+from services.api.sending import Pieces
 from services.api.steplogs import Known, Tail
 from services.api.streams import Look, last_event_id, message, wants_stream
 from services.contracts.ids import EXECUTION_ID
@@ -50,13 +50,13 @@ async def log(
     if found is None:
         raise not_found()
     if wants_stream(request):
-        return _stream(parts, caller, id, name, last)
+        return _stream(request, parts, caller, id, name, last)
     text = _text(parts.blobs, found)
     try:
-        first = await run_in_threadpool(next, text, "")
+        first = await run_in_threadpool(next, text, b"")
     except BlobsUnavailable:
         raise unavailable("the blob store does not answer") from None
-    return StreamingResponse(_joined(first, text), media_type="text/plain")
+    return Pieces(_joined(first, text), media_type="text/plain; charset=utf-8")
 
 
 async def _known(parts: Parts, caller: Caller, id: str, name: str) -> Known | None:
@@ -67,18 +67,20 @@ async def _known(parts: Parts, caller: Caller, id: str, name: str) -> Known | No
     return await parts.pool.read(find) if EXECUTION_ID.fullmatch(id) else None
 
 
-def _text(blobs: Blobs, found: Known) -> Iterator[str]:
+def _text(blobs: Blobs, found: Known) -> Generator[bytes, None, None]:
     tail = Tail(blobs)
     while pieces := tail.read(found):
-        yield "".join(piece.text for piece in pieces)
+        yield "".join(piece.text for piece in pieces).encode()
 
 
-def _joined(first: str, rest: Iterator[str]) -> Iterator[str]:
+def _joined(first: bytes, rest: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
     yield first
     yield from rest
 
 
-def _stream(parts: Parts, caller: Caller, id: str, name: str, last: re.Match[str] | None) -> Response:
+def _stream(
+    request: Request, parts: Parts, caller: Caller, id: str, name: str, last: re.Match[str] | None
+) -> Response:
     if last is not None and last[0] == END:
         return Response(status_code=204)  # an EventSource comes back until it hears this
     tail = Tail(parts.blobs, *(map(int, last.groups()) if last else ()))
@@ -95,4 +97,4 @@ def _stream(parts: Parts, caller: Caller, id: str, name: str, last: re.Match[str
             return Look("".join(message(piece.text, piece.position) for piece in pieces), "again")
         return Look(message("", END, END), "end") if found.over else Look("", "poll")
 
-    return parts.streams.follow(caller, parts.live, id, look)
+    return follow(request, parts, caller, id, look)

@@ -48,6 +48,8 @@ async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
     """Ask for an execution. The same Idempotency-Key with the same body is the same execution."""
     key = idempotency.key_of(request)
     wait_s = _wait_s(request)
+    if wait_s is not None:
+        parts.door.wait(request.scope, caller)
     body = await read_json(request, BODY_BYTES_MAX)
     execution_id = await take(parts, caller, submission.read(body), key, body, ROUTE)
     if wait_s is None:

@@ -19,7 +19,7 @@ from services.api.problems import KINDS, Problem
 from services.jobs.refused import Refused
 
 COLLABORATORS = typing.get_type_hints(Parts)
-ANSWERS = frozenset({"reply", "Response", "StreamingResponse", "EventStream"})
+ANSWERS = frozenset({"reply", "Response", "Pieces", "EventStream"})
 CRASH = 500
 HEADER_READS = frozenset({"request.headers.get", "request.headers.getlist", "given.get"})
 # what every HTTP request has, described by the body and the security scheme

@@ -1,10 +1,11 @@
-"""How the C library keeps the memory of the threads that make files."""
+"""How the C library keeps the memory of threads that make and serve files."""
 
 import ctypes
 from contextlib import suppress
 
 ARENAS = 2
-_M_ARENA_MAX = -8  # glibc's malloc.h
+LARGE_BYTES = 128 * 1024
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 
 
 def share_arenas() -> None:
@@ -17,3 +18,13 @@ def share_arenas() -> None:
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+
+
+def return_large() -> None:
+    """Have what takes LARGE_BYTES or more go back to the system as soon as it is freed.
+
+    glibc does so until the first of them is freed, and from then on keeps the like of it, thread by thread: a
+    process that had sent files to many clients at once stayed as large as it had been then.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
