@@ -28,7 +28,7 @@ from services.runtime.kafka import Publisher
 from services.runtime.outbox import Relay
 from services.runtime.processor import run
 from services.runtime.sealing import Sealer
-from services.runtime.settings import parse_keys
+from services.runtime.setting_values import parse_keys
 
 HTTP_DRAIN_S = 10.0
 INTAKE_DRAIN_S = 5.0

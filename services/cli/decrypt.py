@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from services.cli import output
 from services.cli.failure import Failed
 from services.cli.targets import Choice
-from services.runtime import blobs, settings
+from services.runtime import blobs, setting_values, settings
 from services.runtime.blobs import BlobMissing, BlobsUnavailable
 from services.runtime.container import ContainerError, Files, SealedFile
 from services.runtime.settings import PREFIX, SettingsError
@@ -39,7 +39,7 @@ def decrypt(
         raise Failed(f"KEY: expected executions/<tenant>/..., found {key!r}")
     try:
         chosen = settings.load(Settings, _environment(context.find_object(Choice)))
-        keys = settings.parse_keys(chosen.files.keys.get_secret_value())
+        keys = setting_values.parse_keys(chosen.files.keys.get_secret_value())
         sealed = Files(blobs.connect(chosen.blobs.url), keys).open(words[1], key)
         if to is None:
             _copy(sealed, sys.stdout.buffer)

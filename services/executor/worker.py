@@ -25,7 +25,7 @@ from services.runtime.entropy import LocalClock
 from services.runtime.health import HealthServer
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
-from services.runtime.settings import parse_keys, parse_secrets
+from services.runtime.setting_values import parse_keys, parse_secrets
 
 DRAIN_S = 20.0
 GRACE_S = 3.0

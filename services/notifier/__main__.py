@@ -12,7 +12,7 @@ from services.notifier.matcher import CHANNEL, Matcher, write_rows
 from services.notifier.sender import TIMEOUT_S, Sender
 from services.notifier.settings import MigrateSettings, Settings
 from services.notifier.store import Store
-from services.runtime import crash, migrations, settings, signals, telemetry, wakeups
+from services.runtime import crash, migrations, setting_values, settings, signals, telemetry, wakeups
 from services.runtime.health import HealthServer
 from services.runtime.http import Client
 from services.runtime.processor import run
@@ -87,7 +87,7 @@ class _Matching(threading.Thread):
 
 async def _dispatch(chosen: Settings, loop: Processor[Following], stop: threading.Event) -> None:
     url = chosen.database.url.get_secret_value()
-    sealer = Sealer(settings.parse_keys(chosen.sealing.keys.get_secret_value()))
+    sealer = Sealer(setting_values.parse_keys(chosen.sealing.keys.get_secret_value()))
     client = Client(chosen.outbound.allow, f"Millstream/{version('millstream')}", TIMEOUT_S)
     dispatcher = Dispatcher(Store(url), Sender(client, sealer))
     health = HealthServer(

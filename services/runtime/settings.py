@@ -17,17 +17,13 @@ taken for a default. Keys of sections that a service does not use are allowed: o
 serve all processes.
 """
 
-import base64
-import binascii
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-import msgspec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -39,12 +35,23 @@ from pydantic import (
     model_validator,
 )
 
-from services.contracts.names import TENANT
+from services.runtime.setting_values import (
+    AtOnce,
+    DatabaseUrl,
+    Host,
+    Keys,
+    Networks,
+    Port,
+    check_blob_url,
+    check_bootstrap,
+    checked,
+    parse_secrets,
+    tenant_names,
+)
 
 S = TypeVar("S", bound=BaseModel)
 
 PREFIX = "MILLSTREAM_"
-KEY_BYTES = 32
 
 
 class SettingsError(Exception):
@@ -53,95 +60,6 @@ class SettingsError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
-
-
-def _checked(check: Callable[[str], object]) -> AfterValidator:
-    def run(secret: SecretStr) -> SecretStr:
-        check(secret.get_secret_value())
-        return secret
-
-    return AfterValidator(run)
-
-
-def parse_keys(text: str) -> dict[str, bytes]:
-    """`kid:base64(32 bytes)[,...]` as an ordered map of key id to key; the first one seals or signs.
-
-    Raises ValueError, whose text never holds key material.
-    """
-    keys: dict[str, bytes] = {}
-    for entry in text.split(","):
-        key_id, _, encoded = entry.strip().partition(":")
-        try:
-            key = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
-            raise ValueError("not base64") from None
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", key_id) or len(key) != KEY_BYTES or key_id in keys:
-            raise ValueError("a key id is malformed or used twice, or a key is not 32 bytes")
-        keys[key_id] = key
-    return keys
-
-
-def parse_secrets(text: str) -> dict[str, dict[str, str]]:
-    """`{"tenant": {"name": "value"}}` as it says. Raises ValueError, whose text holds no value."""
-    try:
-        found = msgspec.json.decode(text, type=dict[str, dict[str, str]])
-    except msgspec.MsgspecError:
-        raise ValueError("not JSON of this form") from None
-    for tenant, secrets in found.items():
-        if not TENANT.fullmatch(tenant):
-            raise ValueError("a tenant's name is malformed")
-        for name, value in secrets.items():
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]{0,63}", name) or not 4 <= len(value) <= 4096:
-                raise ValueError("a secret's name is malformed, or its value has not 4 to 4096 characters")
-    return found
-
-
-def _check_database_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
-        raise ValueError("not a PostgreSQL URL with a database name")
-    return text
-
-
-def _check_bootstrap(text: str) -> str:
-    if not all(re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:,]+):\d{1,5}", part) for part in text.split(",")):
-        raise ValueError("not host:port[,...]")
-    return text
-
-
-def _check_blob_url(text: str) -> str:
-    parts = urlsplit(text)
-    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
-    if not is_folder and not (parts.scheme == "s3" and parts.netloc):
-        raise ValueError("not file:///folder or s3://bucket/...")
-    return text
-
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
-
-
-def _tenants(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = tuple(part.strip() for part in value.split(","))
-    if names != ("*",) and not all(TENANT.fullmatch(name) for name in names):
-        raise ValueError("not tenant[,...] or *")
-    return names
-
-
-Keys = Annotated[
-    SecretStr, _checked(parse_keys), Field(description="kid:base64(32 bytes)[,kid2:...], ids unique")
-]
-DatabaseUrl = Annotated[
-    SecretStr,
-    _checked(_check_database_url),
-    Field(description="postgresql://role:password@host:port/database"),
-]
-Port = Annotated[int, Field(ge=1, le=65535, description="a port number, 1 to 65535")]
-Host = Annotated[str, Field(min_length=1, description="a host name or address to listen on")]
 
 
 class Section(BaseModel):
@@ -155,7 +73,7 @@ class Kafka(Section):
     """The broker, and the protocol by which group members share its partitions."""
 
     prefix = "KAFKA__"
-    bootstrap_servers: Annotated[str, AfterValidator(_check_bootstrap), Field(description="host:port[,...]")]
+    bootstrap_servers: Annotated[str, AfterValidator(check_bootstrap), Field(description="host:port[,...]")]
     group_protocol: Annotated[Literal["classic", "consumer"], Field(description="classic or consumer")] = (
         "classic"
     )
@@ -181,7 +99,7 @@ class Blobs(Section):
     prefix = "BLOBS__"
     url: Annotated[
         str,
-        AfterValidator(_check_blob_url),
+        AfterValidator(check_blob_url),
         Field(description="file:///an/absolute/folder or s3://bucket/prefix"),
     ]
 
@@ -207,14 +125,6 @@ class Links(Section):
     prefix = "LINKS__"
     keys: Keys
     ttl_s: Annotated[int, Field(ge=1, le=604_800, description="seconds, 1 to 604800")] = 3600
-
-
-Networks = Annotated[
-    tuple[IPv4Network | IPv6Network, ...],
-    BeforeValidator(_networks),
-    Field(description="networks as CIDR[,...], for example 127.0.0.0/8"),
-]
-AtOnce = Annotated[int, Field(ge=0, le=100_000, description="a number, 0 to 100000; 0 is no limit")]
 
 
 class Api(Section):
@@ -255,7 +165,7 @@ class Secrets(Section):
     prefix = ""
     secrets: Annotated[
         SecretStr,
-        _checked(parse_secrets),
+        checked(parse_secrets),
         Field(
             description='JSON, {"tenant": {"name": "value"}}, names of letters, digits, _ and -, values of'
             " 4 to 4096 characters"
@@ -274,7 +184,7 @@ class SourceTenants(Section):
     """The tenants that may use a source, as `MILLSTREAM_SOURCES__<NAME>__TENANTS`; without it: none."""
 
     prefix = "SOURCES__"
-    tenants: dict[str, Annotated[tuple[str, ...], BeforeValidator(_tenants)]] = {}
+    tenants: dict[str, Annotated[tuple[str, ...], BeforeValidator(tenant_names)]] = {}
 
 
 class Worker(Section):

@@ -11,7 +11,7 @@ import httpx
 from services.contracts.events import FilePublished
 from services.runtime import blobs
 from services.runtime.container import Files
-from services.runtime.settings import parse_keys
+from services.runtime.setting_values import parse_keys
 from tests.faults.harness import parcels
 from tests.faults.harness.history import Asked
 from tests.faults.harness.topic import Story

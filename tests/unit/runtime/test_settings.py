@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime import settings
+from services.runtime import setting_values, settings
 from services.runtime.settings import SettingsError, load, masked
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -47,8 +47,10 @@ def test_good_settings_load() -> None:
     assert [str(network) for network in loaded.outbound.allow] == ["127.0.0.0/8", "10.1.0.0/16"]
     assert loaded.source_tenants.tenants == {"flights": ("acme", "beta@corp")}
     assert loaded.sources.urls["flights"].get_secret_value().endswith("/flights")
-    assert settings.parse_secrets(loaded.secrets.secrets.get_secret_value()) == {"acme": {"shop": CANARY}}
-    assert list(settings.parse_keys(loaded.sealing.keys.get_secret_value())) == ["new", "old"]
+    assert setting_values.parse_secrets(loaded.secrets.secrets.get_secret_value()) == {
+        "acme": {"shop": CANARY}
+    }
+    assert list(setting_values.parse_keys(loaded.sealing.keys.get_secret_value())) == ["new", "old"]
 
 
 def test_secrets_are_masked_everywhere() -> None:
