@@ -20,14 +20,17 @@ class Process:
     """One api process; its log is a file."""
 
     def __init__(self, stack: Stack, database_url: str, folder: Path) -> None:
-        port = free_port(0, set())
+        taken: set[int] = set()
+        port, health_port = free_port(0, taken), free_port(0, taken)
         self.url = f"http://127.0.0.1:{port}"
+        self.health_url = f"http://127.0.0.1:{health_port}"
         self.log = folder / "api.log"
         keys = f"k1:{base64.b64encode(bytes(32)).decode()}"
         own = {name: value for name, value in os.environ.items() if not name.startswith("MILLSTREAM_")}
         self.environment = {
             **own,
             "MILLSTREAM_API__PORT": str(port),
+            "MILLSTREAM_HEALTH__PORT": str(health_port),
             "MILLSTREAM_BLOBS__URL": f"file://{folder / 'blobs'}",
             "MILLSTREAM_DATABASE_URL": database_url,
             "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap,
@@ -60,11 +63,16 @@ class Process:
         return done.stdout.strip()
 
     def status(self, path: str) -> int | None:
-        """The status of a GET; None when nobody answers."""
+        """The status of a GET at the health port; None when nobody answers."""
         try:
-            return self.client.get(path).status_code
+            return self.client.get(f"{self.health_url}{path}").status_code
         except httpx.TransportError:
             return None
+
+    def degraded(self) -> list[str]:
+        """What is away although it takes requests."""
+        reasons: list[str] = self.client.get(f"{self.health_url}/readyz").json()["degraded"]
+        return reasons
 
     def signal(self, number: int) -> int:
         """Send a signal and wait for the end; the exit code."""

@@ -229,7 +229,6 @@ def serving(
         clock=clock or LocalClock(),
         public_url="",
         wake_relay=lambda: None,
-        degraded=lambda: (),
         source_tenants=source_tenants,
         streams=streams or Streams(),
         door=door or Door(),

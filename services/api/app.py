@@ -18,7 +18,6 @@ from services.api.routes import (
     executions,
     exhaust,
     files,
-    health,
     logs,
     me,
     pipelines,
@@ -45,7 +44,7 @@ def create(parts: Parts) -> FastAPI:
     app.state.parts = parts
     problems.install(app)
     app.add_exception_handler(DatabaseAway, _on_database_away)
-    described = (health, description, me, definitions, pipelines, submit, executions, events, logs, commands)
+    described = (description, me, definitions, pipelines, submit, executions, events, logs, commands)
     for module in (*described, requests, request_commands, exhaust, files):
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)

@@ -14,9 +14,6 @@ _COMMANDS = ("start", "cancel", "pause", "resume", "rerun", "amend")
 _WRITE = (400, 401, 403, 408, 413, 415, 503)
 
 STATUSES: Mapping[str, tuple[int, ...]] = {
-    "live": (),
-    "ready": (503,),
-    "metrics": (),
     "describe": (401, 503),
     "describeTopics": (401, 503),
     "describeTopicsAsYaml": (401, 503),

@@ -24,7 +24,7 @@ from services.runtime.sealing import Sealer
 
 @dataclass(frozen=True)
 class Parts:
-    """The collaborators of all routes. `degraded` names what is away although requests are taken."""
+    """The collaborators of all routes."""
 
     pool: Pool
     keyring: Keyring
@@ -37,7 +37,6 @@ class Parts:
     clock: Clock
     public_url: str
     wake_relay: Callable[[], None]
-    degraded: Callable[[], tuple[str, ...]]
     source_tenants: Tenants
     door: Door = field(default_factory=Door)
     streams: Streams = field(default_factory=Streams)

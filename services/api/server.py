@@ -1,5 +1,6 @@
 """The api process: HTTP, intake, relay, projector, republisher and clock, started and drained in order."""
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -15,6 +16,7 @@ from services.api.clock import DatabaseClock
 from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
 from services.api.door import Door
+from services.api.health import Health
 from services.api.intake import Intake
 from services.api.keys import Keyring
 from services.api.live import Live
@@ -24,6 +26,7 @@ from services.api.republish import Republisher
 from services.api.settings import Settings
 from services.runtime import blobs, schemas, telemetry
 from services.runtime.container import Files
+from services.runtime.health import HealthServer
 from services.runtime.kafka import Publisher
 from services.runtime.outbox import Relay
 from services.runtime.processor import run
@@ -44,7 +47,7 @@ class Server:
     """Everything that runs in the process."""
 
     def __init__(self, settings: Settings, listener: socket.socket) -> None:
-        """Connects to nothing yet; `listener` is bound and listening."""
+        """Connects to nothing yet; `listener` is bound and listening. Raises SettingsError."""
         url = settings.database.url.get_secret_value()
         self._publisher = Publisher(settings.kafka, f"millstream-api-{socket.gethostname()}-{os.getpid()}")
         self._relay = Relay(url, "api", self._publisher, serial=frozenset({DEFINITIONS}))
@@ -64,7 +67,11 @@ class Server:
         self._projector = threading.Thread(
             target=self._processor.run, args=(self._projector_stop,), name="projector", daemon=True
         )
-        self._http = _http_server(self._parts(settings), settings)
+        health = Health(self._pool, self._processor)
+        self._health = HealthServer(
+            settings.health.host, settings.health.port, health.live, health.ready, health.degraded
+        )
+        self._http = _http_server(self._parts(settings), settings, health)
         self._http_thread = threading.Thread(
             target=self._http.run, args=([listener],), name="http", daemon=True
         )
@@ -83,14 +90,9 @@ class Server:
             clock=self._clock,
             public_url=settings.api.public_url.rstrip("/"),
             wake_relay=self._relay.wake,
-            degraded=self._degraded,
             source_tenants=settings.source_tenants.tenants,
             door=Door(settings.api),
         )
-
-    def _degraded(self) -> tuple[str, ...]:
-        is_ready, detail = self._processor.ready()
-        return () if is_ready else (f"projector: {detail}",)
 
     def _warm_up(self) -> None:
         """A fresh topic's first record takes up to 200 ms: not the first caller's."""
@@ -102,6 +104,7 @@ class Server:
         threading.Thread(target=self._warm_up, name="warm-up", daemon=True).start()
         gc.freeze()  # what was imported stays: the collector need not look at it again
         PROJECTOR_READY.set_function(lambda: self._processor.ready()[0])
+        self._health.start()
         self._clock.start()
         self._intake.start()
         self._relay.start()
@@ -122,9 +125,22 @@ class Server:
         self._publisher.close(1.0)
         self._projector.join(PROJECTOR_DRAIN_S)
         self._pool.close()
+        self._health.close()
 
 
-def _http_server(parts: Parts, settings: Settings) -> uvicorn.Server:
+class _Http(uvicorn.Server):
+    """Says which event loop it serves in."""
+
+    def __init__(self, config: uvicorn.Config, health: Health) -> None:
+        super().__init__(config)
+        self._health = health
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._health.loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+
+def _http_server(parts: Parts, settings: Settings, health: Health) -> uvicorn.Server:
     """uvicorn, to be run in a thread of ours: there it leaves signals alone."""
     config = uvicorn.Config(
         app.served(parts),
@@ -141,4 +157,4 @@ def _http_server(parts: Parts, settings: Settings) -> uvicorn.Server:
         ws="none",
         lifespan="off",
     )
-    return uvicorn.Server(config)
+    return _Http(config, health)

@@ -9,6 +9,7 @@ from services.runtime.settings import (
     Database,
     DatabaseOwner,
     Files,
+    Health,
     Kafka,
     Links,
     Loop,
@@ -26,6 +27,7 @@ class Settings(BaseModel):
     crash: Crash
     database: Database
     files: Files
+    health: Health
     kafka: Kafka
     links: Links
     loop: Loop

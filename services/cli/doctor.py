@@ -16,7 +16,7 @@ from confluent_kafka import KafkaException
 from services.cli import topics
 from services.cli.dev import jars, postgres, roles, servers
 from services.cli.dev.broker import answers
-from services.cli.dev.child import readiness
+from services.cli.dev.child import degraded, readiness
 from services.cli.dev.command import DataFolder, folder_of
 from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder, port_is_free
 from services.cli.dev.parts import OWNED_APART, PARTS, PORTS, SCHEMAS
@@ -143,7 +143,7 @@ def check_ports(patient: Patient) -> list[Finding]:
 
 
 def _recorded_as_ours(patient: Patient, name: str) -> bool:
-    owner = "kafka" if name == "controller" else name
+    owner = "kafka" if name == "controller" else name.removesuffix("-health")
     return name in PORTS and patient.state.get("pids", {}).get(owner) is not None
 
 
@@ -250,12 +250,16 @@ def check_processes(patient: Patient) -> list[Finding]:
     findings: list[Finding] = []
     for part in PARTS:
         pid = patient.state.get("pids", {}).get(part.name)
-        port = int(patient.state.get("ports", {}).get(part.name, 0))
+        port = int(patient.state.get("ports", {}).get(part.health, 0))
         log = f"less {patient.folder.logs / f'{part.name}.log'}"
         if pid is None or not psutil.pid_exists(pid):
             findings.append(Finding(f"{part.name}: expected a running process, found none (pid {pid})", log))
         elif problem := readiness(port):
             findings.append(Finding(f"{part.name}: expected to be ready, found {problem}", log))
+        else:
+            findings += [
+                Finding(f"{part.name}: works, but {reason}", log, warning=True) for reason in degraded(port)
+            ]
     return findings
 
 

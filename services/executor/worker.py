@@ -18,6 +18,7 @@ from services.executor.work.control import Control
 from services.executor.work.lanes import Lanes
 from services.executor.work.logs import Logs
 from services.executor.work.reporter import Reporter
+from services.executor.work.store import StoreProbe
 from services.executor.work.taking import LONG, SHORT, Taking
 from services.runtime import blobs, signals, telemetry, threads
 from services.runtime.container import Files
@@ -58,6 +59,7 @@ class Worker:
         self._control = Control(settings.kafka, name, codec(), self._revoke)
         keys = parse_keys(settings.files.keys.get_secret_value())
         store = blobs.connect(settings.blobs.url)
+        self._store = StoreProbe(store, name)
         files = Files(store, keys, settings.files.compression)
         urls = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
         sources = Sources(urls, settings.source_tenants.tenants)
@@ -83,6 +85,7 @@ class Worker:
     def run(self) -> None:
         """Until `stop` is set or a consumer dies, which is raised."""
         self._control.start()
+        self._store.start()
         self._health.start()
         threads = [
             threading.Thread(target=self._take, args=(taking,), name=topic, daemon=True)
@@ -96,6 +99,7 @@ class Worker:
         self._caller.close()
         left = self._publisher.close(FLUSH_S)
         self._control.close()
+        self._store.close()
         self._health.close()
         log.info("stopped", drained=drained, unsent=left)
         if self._failures:
@@ -108,10 +112,10 @@ class Worker:
         return _all(taking.live() for taking in self._takings.values())
 
     def ready(self) -> tuple[bool, str]:
-        """Whether both queues are read."""
+        """Whether both queues are read, and the blob store takes files."""
         if not self._control.caught_up.is_set():
             return False, "step.control is not read to its end yet"
-        return _all(taking.ready() for taking in self._takings.values())
+        return _all([*(taking.ready() for taking in self._takings.values()), self._store.ready()])
 
     def _take(self, taking: Taking) -> None:
         try:

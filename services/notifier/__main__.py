@@ -94,7 +94,8 @@ async def _dispatch(chosen: Settings, loop: Processor[Following], stop: threadin
         chosen.health.host,
         chosen.health.port,
         live=lambda: _worst(loop.live(), dispatcher.live()),
-        ready=lambda: _worst(loop.ready(), dispatcher.ready()),
+        ready=dispatcher.ready,
+        degraded=lambda: loop.degraded("matcher"),
     )
     health.start()
     listening = asyncio.create_task(

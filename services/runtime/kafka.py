@@ -6,9 +6,17 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import (
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.runtime.settings import Kafka
 
@@ -21,6 +29,8 @@ Unsent = tuple[bytes | None, bytes | None, Headers]
 POLL_S = 0.1
 LOGGER = logging.getLogger("librdkafka")  # its lines would otherwise go to stderr, past our log
 REQUEST_TIMEOUT_S = 10.0
+SESSION_S = 6.0
+"""After so long without a sign of a member its group gives its partitions to others."""
 
 
 class ProducerFull(Exception):
@@ -105,7 +115,7 @@ _MEMBERSHIP: Mapping[str, Config] = {
     "classic": {
         "group.protocol": "classic",
         "partition.assignment.strategy": "range",
-        "session.timeout.ms": 6_000,
+        "session.timeout.ms": int(SESSION_S * 1000),
         "heartbeat.interval.ms": 1_500,
     },
     "consumer": {"group.protocol": "consumer", "group.remote.assignor": "range"},
@@ -145,6 +155,32 @@ def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, Topic
             raise
         found[name] = TopicFacts(str(described.topic_id), len(described.partitions))
     return found
+
+
+def offsets(
+    client: AdminClient, spots: Iterable[tuple[str, int]], spec: OffsetSpec, timeout_s: float
+) -> dict[tuple[str, int], int]:
+    """The first (`OffsetSpec.earliest()`) or the end offset of each partition; blocks at most `timeout_s`.
+
+    Raises KafkaException when the broker cannot be reached.
+    """
+    asked = {*spots}
+    try:
+        return _offsets(client, asked, spec, timeout_s)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.FENCED_LEADER_EPOCH:
+            raise
+    # The broker has restarted, and the client knows its topics as they were: describing them is news to it.
+    topic_facts(client, {topic for topic, _ in asked})
+    return _offsets(client, asked, spec, timeout_s)
+
+
+def _offsets(
+    client: AdminClient, spots: Iterable[tuple[str, int]], spec: OffsetSpec, timeout_s: float
+) -> dict[tuple[str, int], int]:
+    asked = dict.fromkeys((TopicPartition(*spot) for spot in spots), spec)
+    answers: Any = client.list_offsets(asked, request_timeout=timeout_s) if asked else {}
+    return {(spot.topic, spot.partition): answer.result().offset for spot, answer in answers.items()}
 
 
 class Batch:

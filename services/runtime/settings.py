@@ -152,7 +152,7 @@ class Api(Section):
 
 
 class Health(Section):
-    """Where a process without an API serves /livez, /readyz and /metrics."""
+    """Where every process serves /livez, /readyz and /metrics, apart from all else."""
 
     prefix = "HEALTH__"
     host: Host = "127.0.0.1"

@@ -84,7 +84,7 @@ def bare(system: System) -> Iterator[Process]:
     path = system.folder / "bare.log"
     with path.open("wb") as log:
         popen = spawn([*words, *flags], system.environment({}), log)
-    process = Process(popen, port, path)
+    process = Process(popen, port, port, path)
     try:
         until(lambda: "running on" in path.read_text(encoding="utf-8"), 30, "the peer to serve")
         yield process

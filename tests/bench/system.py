@@ -27,8 +27,8 @@ BY_NAME = {part.name: part for part in parts.PARTS}
 class Process:
     """One running process of a service."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self._popen, self.port, self._log = popen, port, log
+    def __init__(self, popen: subprocess.Popen[bytes], port: int, health_port: int, log: Path) -> None:
+        self._popen, self.port, self._health_port, self._log = popen, port, health_port, log
         self.pid = popen.pid
         self.url = f"http://127.0.0.1:{port}"
 
@@ -51,7 +51,7 @@ class Process:
     def is_ready(self) -> bool:
         """Whether it says so; fails when it has ended."""
         assert self._popen.poll() is None, f"process ended:\n{self.log()}"
-        return readiness(self.port) is None
+        return readiness(self._health_port) is None
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -103,16 +103,14 @@ class System:
     def service(self, name: str, **settings: str) -> Process:
         """Start a service of `parts.PARTS` (`manager`, `worker`, ...) and wait until it is ready."""
         part = BY_NAME[name]
-        port = free_port(0, self._taken)
-        environment = self.environment(settings) | {part.port_key: str(port)}
+        ports = {name: free_port(0, self._taken) for name in part.ports}
+        environment = self.environment(settings) | part.port_settings(ports)
         if part.schema is not None:
             environment[f"{PREFIX}DATABASE_URL"] = self.database_url
-        return self._started(name, parts.command(part.words), environment, port)
-
-    def _started(self, name: str, command: list[str], environment: dict[str, str], port: int) -> Process:
         path = self.folder / f"{name}-{len(self._processes)}.log"
         with path.open("wb") as log:
-            process = Process(spawn(command, environment, log), port, path)
+            popen = spawn(parts.command(part.words), environment, log)
+        process = Process(popen, ports[name], ports[part.health], path)
         self._processes.append(process)
         until(process.is_ready, READY_TIMEOUT_S, f"{name} to be ready")
         return process

@@ -1,9 +1,11 @@
 """A store and a log that fail on purpose around the real ones."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from services.contracts.envelope import Outgoing
+from services.runtime.processor.log import Spot
 from services.runtime.processor.types import Backpressure, Input, PartCommit, Row, StateRow
 
 
@@ -56,6 +58,11 @@ class FaultyLog:
     def __init__(self, log: Any) -> None:
         self._log = log
         self.die_after_poll = self.die_after_produce = False
+        self.unlisted = self.unasked = self.deaf = False
+        """The group has lost us; nobody answers what is asked of it; what comes is not read."""
+        self.heals = True
+        """A new client mends `unlisted` and `deaf`."""
+        self.rejoins = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._log, name)
@@ -64,7 +71,23 @@ class FaultyLog:
         records: list[Input] = self._log.poll(timeout_s, records_max, bytes_max)
         if self.die_after_poll and records:
             raise Killed
-        return records
+        return [] if self.deaf else records
+
+    def reached(self, spot: Spot) -> int:
+        return 0 if self.deaf else int(self._log.reached(spot))
+
+    def ask_listed(self) -> "Future[bool]":
+        answer: Future[bool] = self._log.ask_listed()
+        if self.unasked or self.unlisted:
+            answer = Future()
+            answer.set_exception(Backpressure("no broker")) if self.unasked else answer.set_result(False)
+        return answer
+
+    def rejoin(self) -> None:
+        self.rejoins += 1
+        if self.heals:
+            self.unlisted = self.deaf = False
+        self._log.rejoin()
 
     def produce(self, records: Sequence[Outgoing]) -> None:
         self._log.produce(records)

@@ -125,7 +125,7 @@ def command_line(local: Local, execution: str) -> Iterator[Place]:
 
 def metrics(local: Local) -> Iterator[Place]:
     with httpx.Client(trust_env=False) as client:
-        for name in ("manager", "worker", "notifier"):
+        for name in ("api-health", "manager", "worker", "notifier"):
             url = f"http://127.0.0.1:{local.state['ports'][name]}/metrics"
             yield f"metrics of the {name}", client.get(url).content
 

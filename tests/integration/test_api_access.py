@@ -114,8 +114,8 @@ def test_a_key_tells_whose_it_is_and_never_itself(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-def test_open_to_everybody(anonymous: httpx.Client, path: str) -> None:
-    assert anonymous.get(path).status_code == 200
+def test_health_and_metrics_are_not_on_the_public_port(anonymous: httpx.Client, path: str) -> None:
+    assert anonymous.get(path).status_code == 404
 
 
 def test_every_other_route_needs_a_key(client: httpx.Client, anonymous: httpx.Client) -> None:

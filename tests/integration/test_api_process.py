@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.cli import topics
+from services.cli.dev.folder import free_port
 from services.contracts import events
 from services.runtime import kafka, schemas
 from services.runtime.kafka import Publisher
@@ -117,7 +118,7 @@ def test_publishes_what_it_accepts_and_projects_what_happens(stack: OwnStack, ap
         .json()["events"][0]["type"]
         .endswith("completed")
     )
-    assert api.client.get("/readyz").json() == {"ok": True, "degraded": []}
+    assert api.status("/readyz") == 200 and api.degraded() == []
     assert CANARY not in api.log.read_text()
 
 
@@ -136,12 +137,12 @@ def test_takes_requests_while_the_broker_is_away(stack: OwnStack, api: Process) 
     try:
         answers = [api.submit() for _ in range(20)]
         assert {answer.status_code for answer in answers} == {202}
-        until(lambda: api.client.get("/readyz").json()["degraded"], 30, "the projector to be degraded")
+        until(api.degraded, 30, "the projector to be degraded")
         assert api.status("/readyz") == 200
     finally:
         stack.broker.start()
     until(lambda: ids_of(answers) <= set(requested(stack)), 60, "the requests to be published")
-    until(lambda: not api.client.get("/readyz").json()["degraded"], 60, "the projector to be back")
+    until(lambda: not api.degraded(), 60, "the projector to be back")
 
 
 def test_says_503_while_the_database_is_away_and_loses_nothing(stack: OwnStack, api: Process) -> None:
@@ -223,3 +224,18 @@ def test_a_taken_port_is_named(stack: OwnStack, api: Process) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "MILLSTREAM_API__PORT" in done.stdout
+
+
+def test_a_taken_health_port_is_named(stack: OwnStack, api: Process) -> None:
+    taken: set[int] = set()
+    done = subprocess.run(
+        [sys.executable, "-m", "services.api"],
+        check=False,
+        cwd=ROOT,
+        env=api.environment | {"MILLSTREAM_API__PORT": str(free_port(0, taken))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "MILLSTREAM_HEALTH__PORT: expected a free port" in done.stderr

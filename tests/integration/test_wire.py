@@ -178,8 +178,8 @@ def test_headers_that_do_not_end_in_time_end_the_connection(
     first = head(api, "Idempotency-Key: one") + NOOP
     unread = head(api, body=b"x" * 100_000, method="GET /v1/executions")
     cases = {
-        "from the start": (b"", b"GET /livez HTTP/1.1\r\n" + ENDLESS, 0),
-        "after a request": (first, b"GET /livez HTTP/1.1\r\n" + ENDLESS, 1),
+        "from the start": (b"", b"GET /v1/me HTTP/1.1\r\n" + ENDLESS, 0),
+        "after a request": (first, b"GET /v1/me HTTP/1.1\r\n" + ENDLESS, 1),
         "no request at all": (first, b"\r\n" * 50_000, 1),
         "a body that nobody reads": (unread, b"x" * 90_000, 1),
     }
@@ -196,7 +196,7 @@ def test_headers_without_end_end_the_connection_before_they_fill_the_memory(api:
     with connected(api) as client:
         client.sendall(head(api, ENDLESS[:60_000].decode()) + NOOP)
         assert answers(client, 1)[0][0] == 202
-        took_s, said = dripped(client, b"GET /livez HTTP/1.1\r\n" + b"X-More: 1\r\n" * 100_000, 11_000)
+        took_s, said = dripped(client, b"GET /v1/me HTTP/1.1\r\n" + b"X-More: 1\r\n" * 100_000, 11_000)
     assert said.startswith(b"HTTP/1.1 431 ")
     assert took_s < connection.HEAD_WITHIN_S
 
@@ -218,7 +218,7 @@ def test_late_headers_behind_a_request_wait_for_its_answer(api: Api, monkeypatch
         client.sendall(head(api) + NOOP)
         execution_id = json.loads(answers(client, 1)[0][2])["execution_id"]
         cancel = head(api, method=f"POST /v1/executions/{execution_id}/cancel", body=b"")
-        client.sendall(cancel + b"GET /livez")
+        client.sendall(cancel + b"GET /v1/me")
         (first, second) = answers(client, 2)
     assert (first[0], second[0]) == (202, 408)
 

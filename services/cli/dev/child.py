@@ -1,6 +1,7 @@
 """One supervised process: started again when it ends, with growing pauses."""
 
 import http.client
+import json
 import subprocess
 import time
 from collections.abc import Mapping
@@ -14,18 +15,26 @@ STEADY_S = 30.0
 """A process that ran this long has earned a quick restart again."""
 PROBE_TIMEOUT_S = 2.0
 TAIL_LINES = 15
+ANSWER_BYTES_MAX = 4096
+SHOWN_MAX = 300
 
 
 class Child:
     """The process of one Part."""
 
     def __init__(
-        self, name: str, command: list[str], environment: Mapping[str, str], log: Path, port: int
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        port: int,
+        health_port: int,
     ) -> None:
         self.name = name
         self.log = log
         self.address = f"http://127.0.0.1:{port}"
-        self._port = port
+        self._port = health_port
         self._command = command
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,7 +126,19 @@ def _listens(pid: int, port: int) -> bool:
 
 
 def readiness(port: int) -> str | None:
-    """None when /readyz on this port of the loopback address says ready, else what it says.
+    """None when /readyz on this port of the loopback address says ready, else what it says."""
+    status, body = _asked(port)
+    return None if status == http.client.OK else body
+
+
+def degraded(port: int) -> list[str]:
+    """What a process that is ready says is away all the same."""
+    status, body = _asked(port)
+    return [str(reason) for reason in json.loads(body)["degraded"]] if status == http.client.OK else []
+
+
+def _asked(port: int) -> tuple[int, str]:
+    """Status (0: none) and text of /readyz.
 
     The standard library's client: asked several times a second while everything starts, a richer one would
     cost more than what it waits for.
@@ -126,12 +147,12 @@ def readiness(port: int) -> str | None:
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
-        body = answer.read(300).decode(errors="replace").strip()
+        body = answer.read(ANSWER_BYTES_MAX).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return f"{type(error).__name__} at http://127.0.0.1:{port}/readyz"
+        return 0, f"{type(error).__name__} at http://127.0.0.1:{port}/readyz"
     finally:
         connection.close()
-    return None if answer.status == http.client.OK else f"{answer.status} {body}"
+    return answer.status, body if answer.status == http.client.OK else f"{answer.status} {body[:SHOWN_MAX]}"
 
 
 def tail(log: Path) -> str:

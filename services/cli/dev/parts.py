@@ -21,22 +21,40 @@ SOURCE = "flights"
 
 @dataclass(frozen=True)
 class Part:
-    """One supervised process: its command line, its role in the database and its preferred port."""
+    """One supervised process: its command line, its role in the database and its preferred ports."""
 
     name: str
     words: tuple[str, ...]
     schema: str | None
-    port: int
-    port_key: str
+    health_port: int
+    port: int | None = None
+    """Where it takes requests, if it does."""
+
+    @property
+    def health(self) -> str:
+        """The name of its health port among the ports."""
+        return self.name if self.port is None else f"{self.name}-health"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Name -> preferred port."""
+        return {self.health: self.health_port} | ({} if self.port is None else {self.name: self.port})
+
+    def port_settings(self, ports: Mapping[str, int]) -> dict[str, str]:
+        """The settings that give it its ports."""
+        own = {} if self.port is None else {f"{PREFIX}API__PORT": str(ports[self.name])}
+        return {f"{PREFIX}HEALTH__PORT": str(ports[self.health]), **own}
 
 
 PARTS = (
-    Part("api", ("services.api",), "api", 8080, f"{PREFIX}API__PORT"),
-    Part("manager", ("services.executor", "manager"), "executor", 8081, f"{PREFIX}HEALTH__PORT"),
-    Part("worker", ("services.executor", "worker"), None, 8082, f"{PREFIX}HEALTH__PORT"),
-    Part("notifier", ("services.notifier",), "notifier", 8083, f"{PREFIX}HEALTH__PORT"),
+    Part("api", ("services.api",), "api", 8084, port=8080),
+    Part("manager", ("services.executor", "manager"), "executor", 8081),
+    Part("worker", ("services.executor", "worker"), None, 8082),
+    Part("notifier", ("services.notifier",), "notifier", 8083),
 )
-PORTS = {"kafka": 9092, "controller": 9093, "postgres": 5432} | {part.name: part.port for part in PARTS}
+PORTS = {"kafka": 9092, "controller": 9093, "postgres": 5432} | {
+    name: port for part in PARTS for name, port in part.ports.items()
+}
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -82,14 +100,13 @@ def shared_environment(folder: Folder, bootstrap: str, environ: Mapping[str, str
 
 
 def environment(
-    part: Part, shared: Mapping[str, str], url_files: Mapping[str, Path], port: int
+    part: Part, shared: Mapping[str, str], url_files: Mapping[str, Path], ports: Mapping[str, int]
 ) -> dict[str, str]:
-    """What one process is given: the shared settings, its own role's URL and its port."""
+    """What one process is given: the shared settings, its own role's URL and its ports."""
     own = without_database(shared)
     if part.schema is not None:
         own[f"{PREFIX}DATABASE_URL_FILE"] = str(url_files[part.schema])
-    own[part.port_key] = str(port)
-    return own
+    return own | part.port_settings(ports)
 
 
 def without_database(shared: Mapping[str, str]) -> dict[str, str]:

@@ -152,10 +152,10 @@ class Supervisor:
     def _start_children(self, databases: servers.Databases, shared: Mapping[str, str]) -> None:
         began = time.monotonic()
         for part in PARTS:
-            port = self._ports[part.name]
-            environment = parts.environment(part, shared, databases.url_files, port)
+            environment = parts.environment(part, shared, databases.url_files, self._ports)
             log = self._folder.log(part.name)
-            child = Child(part.name, parts.command(part.words), environment, log, port)
+            port, health_port = self._ports[part.name], self._ports[part.health]
+            child = Child(part.name, parts.command(part.words), environment, log, port, health_port)
             child.start()
             self._children.append(child)
         self._record("starting")

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from services.contracts.codec import Codec
 from services.contracts.commands import StepControl
 from services.contracts.errors import Undecodable
 from services.executor.work.take import Take
-from services.runtime import telemetry
-from services.runtime.kafka import consumer_config
+from services.runtime import membership, telemetry
+from services.runtime.kafka import Admin, consumer_config, offsets
+from services.runtime.membership import PATIENCE, REQUEST_TIMEOUT_S, OutOfGroup, Unread
 from services.runtime.settings import Kafka
 
 TOPIC = "step.control"
@@ -39,12 +41,19 @@ class Control:
         self._on_revoke = on_revoke
         self._revoked: dict[str, str] = {}
         self._order: deque[StepControl] = deque()
+        self._partitions: frozenset[int] = frozenset()
         self._behind: set[int] = set()
         self._closing = threading.Event()
         self._read_at = time.monotonic()
+        self._read_to: dict[int, int] = {}
+        self._unread: Unread[int] = Unread()
+        self._checked_at = self._read_at
+        self._begun_anew = False
         # It joins no group; librdkafka wants a name for one all the same.
         config = consumer_config(kafka, f"{worker}-control", "millstream-worker-control")
-        self._consumer = Consumer({**config, "auto.offset.reset": "earliest", "enable.partition.eof": True})
+        self._config = {**config, "auto.offset.reset": "earliest", "enable.partition.eof": True}
+        self._consumer = Consumer(self._config)
+        self._admin = Admin(kafka, f"{worker}-control-ends")
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
@@ -74,10 +83,41 @@ class Control:
                 self._read_at = time.monotonic()
             while not self._closing.is_set():
                 self._read_at = time.monotonic()
+                self._check()
                 if (message := self._consumer.poll(POLL_S)) is not None:
                     self._read(message)
         finally:
-            self._consumer.close()
+            membership.leave(self._consumer)
+            self._admin.close()
+
+    def _check(self) -> None:
+        """A client that reads nothing of what is there gives way to a new one, which reads it all again; if
+        that does not help either, the process ends."""
+        now = time.monotonic()
+        if now - self._checked_at < PATIENCE.ask_s:
+            return
+        self._checked_at = now
+        try:
+            spots = [(TOPIC, number) for number in self._partitions]
+            found = offsets(self._admin, spots, OffsetSpec.latest(), REQUEST_TIMEOUT_S)
+        except KafkaException:
+            self._unread.forget()
+            return
+        self._unread.note({number: end for (_, number), end in found.items()}, self._position, now)
+        if self._unread.age_s(self._position, now) <= PATIENCE.out_s:
+            return
+        if self._begun_anew:
+            raise OutOfGroup(f"{TOPIC} is not read, nor did a new client help; the process ends")
+        log.warning("begins_anew", topic=TOPIC)
+        old, self._consumer = self._consumer, Consumer(self._config)
+        membership.leave(old)
+        self._begun_anew, self._read_to = True, {}
+        self._unread.forget()
+        self._assign()
+
+    def _position(self, number: int) -> int:
+        """The offset that reading has come to; -1 while nothing was heard of the partition."""
+        return self._read_to.get(number, -1)
 
     def _begin(self) -> bool:
         """Whether all partitions are known and being read from their beginning."""
@@ -92,15 +132,23 @@ class Control:
             )
             self._closing.wait(TOPIC_PATIENCE_S)
             return False
-        self._behind = set(found.partitions)
-        self._consumer.assign([TopicPartition(TOPIC, index, OFFSET_BEGINNING) for index in self._behind])
+        self._partitions = frozenset(found.partitions)
+        self._behind = {*self._partitions}
+        self._assign()
         return True
+
+    def _assign(self) -> None:
+        self._consumer.assign([TopicPartition(TOPIC, index, OFFSET_BEGINNING) for index in self._partitions])
 
     def _read(self, message: Message) -> None:
         error = message.error()
         if error is None:
+            self._begun_anew = False
+            self._read_to[message.partition() or 0] = (message.offset() or 0) + 1
             self._came(message)
         elif error.code() == KafkaError._PARTITION_EOF:
+            self._begun_anew = False
+            self._read_to[message.partition() or 0] = message.offset() or 0
             self._behind.discard(message.partition() or 0)
             if not self._behind:
                 self.caught_up.set()

@@ -4,6 +4,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import (
@@ -19,9 +20,10 @@ from confluent_kafka.admin import OffsetSpec
 from services.contracts.codec import Codec
 from services.contracts.errors import Undecodable
 from services.executor.work.partition import Partition, Place, Waiting
-from services.runtime import telemetry
+from services.runtime import membership, telemetry
 from services.runtime.entropy import LocalClock
-from services.runtime.kafka import Admin, consumer_config
+from services.runtime.kafka import Admin, consumer_config, offsets
+from services.runtime.membership import PATIENCE, OutOfGroup, Patience, Unread, Verdict, Vigil
 from services.runtime.processor.batch import dead_letter
 from services.runtime.processor.kafka import consumed
 from services.runtime.processor.types import Poison
@@ -44,30 +46,43 @@ Lost = Callable[[Iterable[int]], None]
 class Queue:
     """For one thread, but for `settle`."""
 
-    def __init__(self, kafka: Kafka, topic: str, group: str, worker: str, codec: Codec, lost: Lost) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        topic: str,
+        group: str,
+        worker: str,
+        codec: Codec,
+        lost: Lost,
+        patience: Patience = PATIENCE,
+    ) -> None:
         """`lost` is told of partitions that are another's from now on."""
         self.group = group
         self.joined = False
-        self.reachable = True
+        self.heard_at = time.monotonic()
+        """When a broker last answered anything."""
         self.partitions: dict[int, Partition] = {}
         self._topic = topic
         self._codec = codec
         self._lost = lost
         self._subscribed = False
+        self._kafka, self._worker, self._patience = kafka, worker, patience
         self._incremental = kafka.group_protocol == "consumer"
+        self._answers = self._clients = 0
+        self._read_to: dict[int, int] = {}
+        self._unread: Unread[int] = Unread()
+        self._checked_at = time.monotonic()
         self._settled: deque[Place] = deque()
         self._committed_at = time.monotonic()
-        config = consumer_config(kafka, worker, group) | {
-            "auto.offset.reset": "earliest",  # a queue is read from its beginning; takes are fenced
-            "statistics.interval.ms": STATISTICS_MS,
-        }
         self._admin = Admin(kafka, f"{worker}-ends")
-        self._consumer = Consumer({**config, "stats_cb": self._on_statistics, "error_cb": self._on_error})
+        self._consumer = self._client()
+        self.vigil = Vigil(group, self._ask_listed, time.monotonic(), patience)
 
     def join(self) -> None:
         """Be a member of the group."""
         if not self._subscribed:
             self._subscribed = True
+            self.vigil.begin(time.monotonic())
             self._consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
 
     def leave(self) -> None:
@@ -77,6 +92,24 @@ class Queue:
             self.commit()
             self._consumer.unsubscribe()
 
+    def stay_member(self) -> None:
+        """Replace a client that is out of the group for too long; raises OutOfGroup if that did not help."""
+        if not self._subscribed:
+            return
+        now = time.monotonic()
+        if now - self._checked_at >= self._patience.ask_s:
+            self._checked_at = now
+            reading = [part.number for part in self.partitions.values() if not (part.waiting or part.paused)]
+            self._unread.note(self._ends(reading), self._position, now)
+        match self.vigil.look(now, self._unread.age_s(self._position, now)):
+            case Verdict.REJOIN:
+                log.warning("rejoins", reason=self.vigil.reason)
+                self._rejoin()
+            case Verdict.END:
+                raise OutOfGroup(f"{self.vigil.reason}, nor did a new client help; the process ends")
+            case Verdict.STAY:
+                pass
+
     def read(self, timeout_s: float) -> None:
         """Serve the group and read what has come; waits for the first record only."""
         first = self._consumer.poll(timeout_s)
@@ -84,7 +117,10 @@ class Queue:
             return
         for message in [first, *self._consumer.consume(BATCH - 1, 0)]:
             if (error := message.error()) is None:
+                self._read_to[message.partition() or 0] = (message.offset() or 0) + 1
                 self._came(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._read_to[message.partition() or 0] = message.offset() or 0
             elif error.fatal():
                 raise KafkaException(error)
             else:
@@ -132,7 +168,10 @@ class Queue:
         if self.held() >= BATCH or any(part.paused for part in self.partitions.values()):
             for part in self.partitions.values():
                 self._pause(part, bool(part.waiting) and (part.paused or stuck or part.room <= 0))
-        return self.held() < BATCH
+        is_room = self.held() < BATCH
+        if not is_room:
+            self._unread.forget()
+        return is_room
 
     def _pause(self, part: Partition, wanted: bool) -> None:
         if wanted != part.paused:
@@ -144,8 +183,38 @@ class Queue:
         """Commit and leave the group."""
         self.commit()
         self.joined = False
-        self._consumer.close()
+        membership.leave(self._consumer)
         self._admin.close()
+
+    def _client(self) -> Consumer:
+        """Each has a name of its own: a former one may be listed until its session ends."""
+        self._clients += 1
+        self._name = f"{self._worker}-{self._clients}"
+        config = consumer_config(self._kafka, self._name, self.group) | {
+            "auto.offset.reset": "earliest",  # a queue is read from its beginning; takes are fenced
+            "enable.partition.eof": True,
+            "statistics.interval.ms": STATISTICS_MS,
+        }
+        return Consumer({**config, "stats_cb": self._on_statistics, "error_cb": self._on_error})
+
+    def _position(self, number: int) -> int:
+        """The offset that reading has come to; -1 while nothing was heard of the partition."""
+        return self._read_to.get(number, -1)
+
+    def _ask_listed(self) -> "Future[bool]":
+        return membership.ask(self._kafka, self.group, self._name)
+
+    def _rejoin(self) -> None:
+        """What was not settled comes again, to whoever gets the partitions."""
+        old, self._consumer = self._consumer, self._client()
+        lost = sorted(self.partitions)
+        self.partitions.clear()
+        self._read_to, self._checked_at = {}, time.monotonic()
+        self._unread.forget()
+        self._lost(lost)
+        membership.leave(old)
+        self._subscribed = self.joined = False
+        self.join()
 
     def _note_settled(self) -> None:
         while self._settled:
@@ -167,15 +236,21 @@ class Queue:
             work = dead_letter(SERVICE, record, Poison("undecodable", str(error)))
         partition.came(Waiting(offset, work, time.monotonic() - _lain_s(message)))
 
-    def _on_assign(self, _: Consumer, spots: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         numbers = sorted(spot.partition for spot in spots)
-        ends = self._ends(spots)
+        ends = self._ends(numbers)
+        self._read_to = {number: at for number, at in self._read_to.items() if number not in numbers}
+        self._unread.forget()
         for number in numbers:
             self.partitions[number] = Partition(number, MAX_IN_FLIGHT, ends.get(number))
         self.joined = True
         log.info("assigned", topic=self._topic, partitions=numbers)
 
     def _on_revoke(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:  # given up, and only now it leaves
+            return
         self.commit()
         lost = sorted(spot.partition for spot in spots)
         # A pause would outlive this assignment and meet the next one.
@@ -189,24 +264,22 @@ class Queue:
         partition = self.partitions.get(number)
         return partition is not None and partition.paused
 
-    def _ends(self, spots: list[TopicPartition]) -> dict[int, int]:
+    def _ends(self, numbers: Iterable[int]) -> dict[int, int]:
         """Where the partitions end now; nothing for those the broker does not tell of."""
-        asked = [TopicPartition(spot.topic, spot.partition) for spot in spots]
-        ends: dict[int, int] = {}
+        asked = [(self._topic, number) for number in numbers]
         try:
-            futures: Any = self._admin.list_offsets(
-                dict.fromkeys(asked, OffsetSpec.latest()), request_timeout=OFFSETS_TIMEOUT_S
-            )
-            for spot, future in futures.items():
-                ends[spot.partition] = future.result().offset
+            ends = offsets(self._admin, asked, OffsetSpec.latest(), OFFSETS_TIMEOUT_S)
         except KafkaException as error:
             log.warning("ends_unknown", error=str(error))
-        return ends
+            return {}
+        return {number: end for (_, number), end in ends.items()}
 
     def _on_statistics(self, text: str) -> None:
         told = json.loads(text)
-        brokers = told["brokers"].values()
-        self.reachable = any(broker["state"] == "UP" and broker["nodeid"] >= 0 for broker in brokers)
+        if told["client_id"] != self._name:
+            return
+        if told["rx"] != self._answers:
+            self._answers, self.heard_at = told["rx"], time.monotonic()
         # Under KIP-848 a member for which there is no partition hears of nothing but its coordinator.
         self.joined |= self._subscribed and self._incremental and told["cgrp"]["state"] == "up"
 

@@ -36,6 +36,7 @@ AHEAD = 1000
 """Takes that may wait for a lane, so that the lanes do not wait for the broker."""
 LIVE_S = 60.0
 FRESH_S = 10.0
+SILENT_S = 10.0
 STOP_PATIENCE_S = 5.0
 SETTLE_PATIENCE_S = 4.0
 
@@ -89,8 +90,11 @@ class Taking:
         """Broker reachable, joined (an empty assignment counts), last turn fresh; full counts as ready."""
         if not self._queue.joined and not self._full:
             return False, f"not joined to group {self._queue.group} yet"
-        if not self._queue.reachable:
-            return False, "no broker answers"
+        if (trouble := self._queue.vigil.trouble) is not None and not self._full:
+            return False, trouble
+        silence_s = time.monotonic() - self._queue.heard_at
+        if silence_s > SILENT_S:
+            return False, f"no broker has answered for {silence_s:.0f} s"
         age_s = time.monotonic() - self._turned_at
         return age_s < FRESH_S, f"last turn {age_s:.1f} s ago"
 
@@ -104,6 +108,7 @@ class Taking:
             return
         self._full = False
         self._queue.join()
+        self._queue.stay_member()
         if self._queue.pace(stuck=self._lanes.still_for_s() >= FULL_WAIT_S):
             busy = self._queue.held() or self._lanes.queued()
             self._queue.read(HELD_POLL_S if busy else POLL_S)

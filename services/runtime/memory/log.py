@@ -1,6 +1,7 @@
 """A broker in memory: topics with partitions, one consumer group, at least once like the real one."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from services.contracts.envelope import Outgoing
@@ -135,6 +136,25 @@ class MemoryLog:
             self._refused = False
             raise Backpressure("the broker refused records: it is away")
         return True
+
+    @property
+    def silence_s(self) -> float:
+        """Memory answers at once."""
+        return 0.0
+
+    def ask_listed(self) -> "Future[bool]":
+        """Whether the broker counts this member; answered when it is asked."""
+        answer: Future[bool] = Future()
+        if self.broker.away:
+            answer.set_exception(Backpressure("the broker is away"))
+        else:
+            answer.set_result(self in self.broker.members)
+        return answer
+
+    def rejoin(self) -> None:
+        """Leave and join again."""
+        self.close()
+        self.join(self.topics)
 
     def note_offsets(self, offsets: Mapping[Spot, int]) -> None:
         """Nobody looks at lag here."""

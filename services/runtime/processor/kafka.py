@@ -1,7 +1,9 @@
 """The loop's log on Kafka: a group member with range assignment, and an idempotent producer."""
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import (
@@ -16,7 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec
 
 from services.contracts.envelope import Outgoing
-from services.runtime import kafka, telemetry
+from services.runtime import kafka, membership, telemetry
 from services.runtime.processor.log import Spot
 from services.runtime.processor.types import Backpressure, Input
 from services.runtime.settings import Kafka
@@ -37,13 +39,10 @@ class KafkaLog:
 
     def __init__(self, settings: Kafka, name: str, client_id: str) -> None:
         """`name` gives the group `millstream-<name>`; `client_id` is unique per process."""
-        group = kafka.consumer_config(settings, client_id, f"millstream-{name}")
-        # The resume point is PostgreSQL's, so an end that is reached without a record must be seen (EOF).
+        self._settings, self._group, self._client_id = settings, f"millstream-{name}", client_id
+        self._clients = 0
         self._incremental = settings.group_protocol == "consumer"
-        group |= {"enable.partition.eof": True, "message.max.bytes": 12_000_000}
-        if self._incremental:
-            group["statistics.interval.ms"] = STATISTICS_MS
-        self._consumer = Consumer({**group, "stats_cb": self._on_statistics})
+        self._consumer = self._client()
         # Failures alone are told: an acknowledgement is a call per record that changes nothing.
         bursts: kafka.Config = {"delivery.report.only.error": True, "linger.ms": LINGER_MS}
         self._producer = Producer(kafka.producer_config(settings, client_id) | bursts)
@@ -56,9 +55,12 @@ class KafkaLog:
         self._lost: set[Spot] = set()
         self._refused: list[str] = []
         self._fatal: KafkaError | None = None
+        self._topics: Sequence[str] = ()
+        self._answers, self._heard_at = 0, time.monotonic()
 
     def join(self, topics: Sequence[str]) -> None:
         """Subscribe; nothing is read before `read_from`."""
+        self._topics = topics
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
@@ -127,9 +129,12 @@ class KafkaLog:
 
     def bounds(self, spots: Iterable[Spot]) -> Mapping[Spot, tuple[int, int]]:
         """Two requests for all spots."""
-        asked = [TopicPartition(topic, part) for topic, part in spots]
-        first = self._offsets(asked, OffsetSpec.earliest())
-        end = self._offsets(asked, OffsetSpec.latest())
+        asked = [*spots]
+        try:
+            first = kafka.offsets(self._admin, asked, OffsetSpec.earliest(), REQUEST_TIMEOUT_S)
+            end = kafka.offsets(self._admin, asked, OffsetSpec.latest(), REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise Backpressure(f"broker: {error}") from error
         return {spot: (first[spot], end[spot]) for spot in first}
 
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
@@ -174,6 +179,25 @@ class KafkaLog:
             raise Backpressure(f"broker refused {len(refused)} records: {refused[0]}")
         return True
 
+    @property
+    def silence_s(self) -> float:
+        """By the client's statistics; a client that is stuck makes none."""
+        return time.monotonic() - self._heard_at
+
+    def ask_listed(self) -> "Future[bool]":
+        """One request by a client that shares nothing with the one that reads."""
+        return membership.ask(self._settings, self._group, self._name)
+
+    def rejoin(self) -> None:
+        """Everything is assigned anew, to a member of another name."""
+        old, self._consumer = self._consumer, self._client()
+        membership.leave(old)
+        self._assigned = self._reading = frozenset()
+        self._paused = False
+        self._reached = {}
+        self._generation = 0
+        self.join(self._topics)
+
     def note_offsets(self, offsets: Mapping[Spot, int]) -> None:
         """An asynchronous commit; lag tools read it, we never do."""
         spots = [TopicPartition(topic, part, offset) for (topic, part), offset in offsets.items()]
@@ -187,7 +211,7 @@ class KafkaLog:
     def close(self) -> None:
         """Leave the group at once, so that the next owner need not wait for the session."""
         self._producer.purge()
-        self._consumer.close()
+        membership.leave(self._consumer)
         self._admin.close()
 
     def _resume(self) -> None:
@@ -196,7 +220,19 @@ class KafkaLog:
             self._consumer.resume([TopicPartition(topic, part) for topic, part in self._reading])
             self._paused = False
 
+    def _client(self) -> Consumer:
+        """Each has a name of its own: a former one may be listed until its session ends."""
+        self._clients += 1
+        self._name = f"{self._client_id}-{self._clients}"
+        config = kafka.consumer_config(self._settings, self._name, self._group)
+        # The resume point is PostgreSQL's, so an end that is reached without a record must be seen (EOF).
+        config |= {"enable.partition.eof": True, "message.max.bytes": 12_000_000}
+        config |= {"statistics.interval.ms": STATISTICS_MS}
+        return Consumer({**config, "stats_cb": self._on_statistics})
+
     def _on_assign(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         # Nothing is read before the index has been acquired: `read_from` names the offsets.
         if self._incremental:
             for spot in spots:
@@ -211,6 +247,8 @@ class KafkaLog:
         self._generation += 1
 
     def _on_revoke(self, consumer: Consumer, spots: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:  # given up, and only now it leaves
+            return
         self._resume()
         if self._incremental:
             consumer.resume(spots)  # paused since they came, if they were never read
@@ -223,8 +261,13 @@ class KafkaLog:
         self._generation += 1
 
     def _on_statistics(self, text: str) -> None:
-        """Under KIP-848 a member for which there is no partition hears of nothing but its coordinator."""
-        if self._generation == 0 and json.loads(text)["cgrp"]["state"] == "up":
+        told = json.loads(text)
+        if told["client_id"] != self._name:
+            return
+        if told["rx"] != self._answers:
+            self._answers, self._heard_at = told["rx"], time.monotonic()
+        # Under KIP-848 a member for which there is no partition hears of nothing but its coordinator.
+        if self._incremental and self._generation == 0 and told["cgrp"]["state"] == "up":
             self._generation = 1
 
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
@@ -250,15 +293,6 @@ class KafkaLog:
             case _:
                 log.warning("consumer_error", topic=topic, partition=partition, error=error.str())
         return None
-
-    def _offsets(self, spots: list[TopicPartition], spec: Any) -> dict[Spot, int]:
-        try:
-            futures: Any = self._admin.list_offsets(
-                dict.fromkeys(spots, spec), request_timeout=REQUEST_TIMEOUT_S
-            )
-            return {(spot.topic, spot.partition): future.result().offset for spot, future in futures.items()}
-        except KafkaException as error:
-            raise Backpressure(f"broker: {error}") from error
 
 
 def _spots(partitions: list[TopicPartition]) -> frozenset[Spot]:

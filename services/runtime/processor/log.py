@@ -1,6 +1,7 @@
 """The port behind which the loop reads and appends records."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Protocol
 
 from services.contracts.envelope import Outgoing
@@ -22,7 +23,8 @@ class Log(Protocol):
 
     @property
     def generation(self) -> int:
-        """Grows with every change of `assigned`, also when the same spots came back."""
+        """Another number after every change of `assigned`, also when the same spots came back; 0 until the
+        group has answered."""
 
     def read_from(self, offsets: Mapping[Spot, int]) -> None:
         """Read exactly these spots, from these offsets; others are not read."""
@@ -53,6 +55,16 @@ class Log(Protocol):
 
         Raises Backpressure when some were refused or timed out: produce all of them again.
         """
+
+    @property
+    def silence_s(self) -> float:
+        """For how long the broker has answered nothing at all; any thread may ask."""
+
+    def ask_listed(self) -> "Future[bool]":
+        """Ask the group itself whether it lists us; never waits. The future fails when no broker answers."""
+
+    def rejoin(self) -> None:
+        """Give up the client that reads, in whatever state it is, and join with a new one."""
 
     def note_offsets(self, offsets: Mapping[Spot, int]) -> None:
         """Tell the group how far we are, for lag tools only; never raises, never waits."""

@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from services.contracts.envelope import Outgoing
 from services.runtime import crash, telemetry
 from services.runtime.entropy import RemoteClock
+from services.runtime.membership import PATIENCE, OutOfGroup, Patience, Verdict, Vigil
 from services.runtime.processor import metrics
 from services.runtime.processor.batch import Batch, Timer, Turn, route_all
 from services.runtime.processor.cache import CACHE_BYTES, Cache
@@ -39,6 +40,9 @@ from services.runtime.processor.types import (
 CONTENDED_MAX = 100
 """So often a batch is decided again at once; then the group is served before the next try."""
 
+UNANSWERED_MAX = 120
+"""Waits of half a second. A producer gives up after 20 s: one that says nothing for longer is stuck."""
+
 S = TypeVar("S")
 log = telemetry.get_logger()
 
@@ -54,6 +58,8 @@ class Limits:
     stall_s: float = 5.0
     topic_check_s: float = 30.0
     fresh_s: float = 15.0
+    silent_s: float = 10.0
+    patience: Patience = PATIENCE
 
 
 class Processor(Generic[S]):
@@ -75,6 +81,8 @@ class Processor(Generic[S]):
         self._owner = Owner(handler, store, log, tuple(outputs), self._limits.topic_check_s)
         self._cache: Cache[S] = Cache(handler, store, cache_bytes)
         self._clock: RemoteClock | None = None
+        group = f"millstream-{handler.name}"
+        self._vigil = Vigil(group, log.ask_listed, time.monotonic(), self._limits.patience)
         self._unsettled: tuple[Outgoing, ...] = ()
         self._turned_at = time.monotonic()
         self._trouble: str | None = "not started"
@@ -95,14 +103,21 @@ class Processor(Generic[S]):
         return age < self._limits.fresh_s, f"last turn {age:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
-        """The database answers, the group has us (an empty assignment counts), the last turn is fresh."""
-        if self._trouble is not None:
-            return False, self._trouble
-        return self.live()
+        """Database and broker answer, the group has us (without an index too), the last turn is fresh."""
+        trouble = self._trouble or self._vigil.trouble
+        if trouble is None and self._log.silence_s > self._limits.silent_s:
+            trouble = f"no broker has answered for {self._log.silence_s:.0f} s"
+        return (False, trouble) if trouble is not None else self.live()
+
+    def degraded(self, name: str) -> tuple[str, ...]:
+        """For a process that does other work without this loop: why it is not ready, if so."""
+        is_ready, detail = self.ready()
+        return () if is_ready else (f"{name}: {detail}",)
 
     def turn(self, stop: threading.Event) -> None:
         """One turn; Backpressure anywhere becomes a pause, after which the same work comes again."""
         self._note_stall()
+        self._stay_member()
         try:
             clock = self._synced_clock()
             if (adopted := self._owner.adopt()) is not None:
@@ -273,14 +288,19 @@ class Processor(Generic[S]):
     def _settle(self, stop: threading.Event, deadline_s: float | None = None) -> None:
         """Until the former batch is acknowledged; refused records are produced again, the whole batch."""
         started = time.monotonic()
+        unanswered = 0
         while self._unsettled:
             try:
                 if self._log.settle(0.5):
                     self._unsettled = ()
                     return
+                unanswered += 1
+                if unanswered > UNANSWERED_MAX:
+                    raise RuntimeError("the producer is stuck: a batch was neither acknowledged nor refused")
                 self._log.idle(0)
                 self._turned_at = time.monotonic()
             except Backpressure as error:
+                unanswered = 0
                 self._pause(error, stop)
                 self._log.produce(self._unsettled)
             if deadline_s is not None and time.monotonic() - started > deadline_s:
@@ -289,6 +309,21 @@ class Processor(Generic[S]):
                 raise Backpressure(
                     "stopping while the broker does not acknowledge; the outbox keeps the batch"
                 )
+
+    def _stay_member(self) -> None:
+        """Replace a client that is out of its group for too long, and if that does not help end the process.
+
+        Raises OutOfGroup.
+        """
+        match self._vigil.look(time.monotonic(), self._owner.unread_s()):
+            case Verdict.REJOIN:
+                log.warning("rejoins", reason=self._vigil.reason, indexes=sorted(self._owner.parts))
+                metrics.REJOINS.inc()
+                self._log.rejoin()
+            case Verdict.END:
+                raise OutOfGroup(f"{self._vigil.reason}, nor did a new client help; the process ends")
+            case Verdict.STAY:
+                pass
 
     def _pause(self, error: Exception, stop: threading.Event) -> None:
         """Stay in the group, take nothing, say that we are not ready."""

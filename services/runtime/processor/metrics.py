@@ -14,4 +14,10 @@ CONTENDED = Counter(
     "loop_contended", "Batches decided again because their rows wanted what others have", registry=REGISTRY
 )
 PAUSES = Counter("loop_backpressure", "Times the loop paused because something was away", registry=REGISTRY)
+REJOINS = Counter("loop_rejoins", "Clients replaced because the group had lost them", registry=REGISTRY)
+UNREAD = Gauge(
+    "loop_oldest_unread_seconds",
+    "For how long a record of an owned index has been seen to lie unread",
+    registry=REGISTRY,
+)
 OWNED = Gauge("loop_indexes_owned", "Indexes owned now", registry=REGISTRY)

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.contracts.envelope import Outgoing
 from services.runtime import telemetry
+from services.runtime.membership import Unread
 from services.runtime.processor import metrics
 from services.runtime.processor.batch import Timer, Turn
 from services.runtime.processor.handler import Handler
@@ -52,6 +53,7 @@ class Owner:
         self._parked: dict[str, set[tuple[int, str]]] = {}
         self._topics_checked_at = self._noted_at = time.monotonic()
         self._retry_at: float | None = None
+        self._unread: Unread[Spot] = Unread()
 
     def adopt(self) -> Adopted | None:
         """Follow the group: acquire what it assigns, and read what is new. None: unchanged."""
@@ -76,6 +78,7 @@ class Owner:
         same = frozenset(index for index in indexes if _untouched(self._former.get(index), owned[index]))
         timers = self._timers(same, indexes)
         self.parts = {index: self._part(index, owned[index], ids, bounds, timers[index]) for index in indexes}
+        self._unread.forget()
         self._log.read_from(self._positions())
         self._generation, self._former = generation, {}
         metrics.OWNED.set(len(indexes))
@@ -89,11 +92,19 @@ class Owner:
 
     def start_over(self) -> None:
         """Read again from what was committed: something polled was not."""
+        self._unread.forget()
         if self._generation == self._log.generation:
             self._log.read_from(self._positions())
 
+    def unread_s(self) -> float:
+        """For how long a record of ours has lain unread, in seconds, as seen at the checks of the topics."""
+        age_s = self._unread.age_s(self._read_to, time.monotonic())
+        metrics.UNREAD.set(age_s)
+        return age_s
+
     def stalled(self) -> None:
         """We stood still: every index has to catch up before it judges a timer."""
+        self._unread.forget()
         for part in self.parts.values():
             part.caught_up_at = part.barrier = None
 
@@ -216,7 +227,15 @@ class Owner:
         if not self.parts or time.monotonic() - self._topics_checked_at < self._topic_check_s:
             return False
         ids = self._topic_ids()
+        ends = {spot: end for spot, (_, end) in self._log.bounds(self._positions()).items()}
+        self._unread.note(ends, self._read_to, time.monotonic())
         return any(part.topic_ids != ids for part in self.parts.values())
+
+    def _read_to(self, spot: Spot) -> int:
+        """Up to where the spot is handled or known to hold nothing."""
+        topic, index = spot
+        part = self.parts.get(index)
+        return 0 if part is None else max(part.positions[topic], self._log.reached(spot))
 
     def _topic_ids(self) -> dict[str, str]:
         self._topics_checked_at = time.monotonic()
@@ -288,10 +307,7 @@ class Owner:
             part.barrier = Barrier(now, {topic: bounds[topic, part.index][1] for topic in self._inputs})
 
     def _passed(self, part: Part, barrier: Barrier) -> bool:
-        return all(
-            max(part.positions[topic], self._log.reached((topic, part.index))) >= end
-            for topic, end in barrier.ends.items()
-        )
+        return all(self._read_to((topic, part.index)) >= end for topic, end in barrier.ends.items())
 
 
 def _untouched(part: Part | None, owned: Owned) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
+from services.cli.dev.child import readiness
 from services.cli.dev.folder import free_port
 from services.contracts.events import ApprovalDecided, CommandRefused, StepWaiting
 from services.runtime import entropy
@@ -95,8 +96,10 @@ def run(state: Mapping[str, Any], other_url: str, count: int, seed: int) -> tupl
 @contextmanager
 def second_api(state: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """The address of another api process, with the settings of the first."""
-    port = free_port(0, set())
-    environ = {**psutil.Process(state["pids"]["api"]).environ(), "MILLSTREAM_API__PORT": str(port)}
+    taken: set[int] = set()
+    port, health_port = free_port(0, taken), free_port(0, taken)
+    ports = {"MILLSTREAM_API__PORT": str(port), "MILLSTREAM_HEALTH__PORT": str(health_port)}
+    environ = {**psutil.Process(state["pids"]["api"]).environ(), **ports}
     url = f"http://127.0.0.1:{port}"
     with (folder / "second-api.log").open("wb") as log:
         process = subprocess.Popen(
@@ -107,19 +110,16 @@ def second_api(state: Mapping[str, Any], folder: Path) -> Iterator[str]:
             stderr=log,
         )
     try:
-        waiting.until(lambda: _is_ready(process, url), 60, "the second api to be ready")
+        waiting.until(lambda: _is_ready(process, health_port), 60, "the second api to be ready")
         yield url
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+def _is_ready(process: subprocess.Popen[bytes], port: int) -> bool:
     assert process.poll() is None, "the second api has ended"
-    try:
-        return httpx.get(f"{url}/readyz", timeout=3, trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
+    return readiness(port) is None
 
 
 def _asked(alice: Requests, count: int) -> list[str]:

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import psutil
 
+from services.cli.dev.child import readiness
+from services.cli.dev.parts import PARTS
 from tests import waiting
 from tests.faults.harness.watch import Watch
 from tests.local import Local
@@ -116,18 +118,8 @@ class System:
 
     def not_ready(self) -> list[str]:
         """Names of services that do not answer 200 at /readyz."""
-        found = []
-        for name in SERVICES:
-            try:
-                answer = httpx.get(
-                    f"http://127.0.0.1:{self.state['ports'][name]}/readyz", timeout=3, trust_env=False
-                )
-            except (httpx.HTTPError, KeyError):
-                found.append(name)
-                continue
-            if answer.status_code != 200:
-                found.append(name)
-        return found
+        ports = self.state["ports"]
+        return [part.name for part in PARTS if readiness(ports[part.health]) is not None]
 
     def stop(self) -> None:
         """SIGTERM and drain; fails unless dev ends with 0."""

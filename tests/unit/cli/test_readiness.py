@@ -16,6 +16,7 @@ def test_a_stranger_on_its_port_does_not_speak_for_a_child(tmp_path: Path) -> No
         {},
         tmp_path / "log",
         stranger.port,
+        stranger.port,
     )
     assert child.readiness() == "it is not running"
     child.start()

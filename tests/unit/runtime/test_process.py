@@ -84,18 +84,32 @@ def test_health_answers_and_an_exception_is_not_good() -> None:
     def ready() -> tuple[bool, str]:
         raise ValueError("no database")
 
-    server = health.HealthServer("127.0.0.1", 0, lambda: (True, "turning"), ready)
+    server = health.HealthServer("127.0.0.1", 0, lambda: (True, "turning"), ready, lambda: ("kafka",))
     server.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", trust_env=False) as client:
             live, not_ready = client.get("/livez"), client.get("/readyz")
-            assert (live.status_code, live.json()) == (200, {"ok": True, "detail": "turning"})
+            assert live.status_code == 200
+            assert live.json() == {"ok": True, "detail": "turning", "degraded": ["kafka"]}
             assert not_ready.status_code == 503
             assert not_ready.json()["detail"] == "ValueError: no database"
             assert b"process_cpu_seconds_total" in client.get("/metrics").content
             assert client.get("/other").status_code == 404
     finally:
         server.close()
+
+
+def test_a_process_that_is_stuck_ends_itself() -> None:
+    code = """
+import threading
+from services.runtime import health
+health.STUCK_S = 1
+health.HealthServer("127.0.0.1", 0, lambda: (False, "last turn 75 s ago"), lambda: (True, "")).start()
+threading.Event().wait(30)
+"""
+    result = _run(code)
+    assert result.returncode == 1
+    assert "last turn 75 s ago" in result.stdout
 
 
 def test_logs_are_json_lines_with_an_action() -> None:
