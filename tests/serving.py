@@ -32,6 +32,7 @@ from services.runtime.container import Files
 from services.runtime.entropy import Clock, LocalClock
 from services.runtime.processor.types import Input, Routed
 from services.runtime.sealing import Sealer
+from services.runtime.settings import Quota
 from tests.stack import as_service, transaction
 from tests.waiting import until
 
@@ -210,13 +211,15 @@ def serving(
     clock: Clock | None = None,
     source_tenants: Tenants = SOURCES,
     door: Door | None = None,
+    quota: Quota | None = None,
 ) -> Iterator[Api]:
     """Serve on a free port until the block ends. The database is migrated first."""
     migrations.migrate(database_url, "api")
     own_url = as_service(database_url)
     pool = Pool(own_url)
     store = blobs.connect(f"file://{folder / 'blobs'}")
-    intake = Intake(own_url, lambda: None)
+    quota = quota or Quota()
+    intake = Intake(own_url, quota, lambda: None)
     parts = Parts(
         pool=pool,
         keyring=Keyring(pool),
@@ -229,6 +232,7 @@ def serving(
         clock=clock or LocalClock(),
         public_url="",
         wake_relay=lambda: None,
+        quota=quota,
         source_tenants=source_tenants,
         streams=streams or Streams(),
         door=door or Door(),

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from services import jobs
-from services.api import definitions, executions, idempotency
+from services.api import definitions, executions, idempotency, quota
 from services.api.core import exhaust as core
 from services.api.definitions import Name, Revision
 from services.api.intake import Overloaded, Stored, Submit
@@ -15,6 +15,7 @@ from services.api.intake import Refused as Unstorable
 from services.api.keys import Caller
 from services.api.parts import Parts
 from services.api.problems import Problem, unavailable
+from services.api.quota import OverQuota
 from services.contracts import envelope
 from services.contracts.commands import Definition, JobRequested
 from services.contracts.names import REQUEST_BYTES_MAX
@@ -96,6 +97,8 @@ async def store(parts: Parts, asked: Submit) -> Stored:
         return await parts.intake.submit(asked)
     except Overloaded:
         raise unavailable("too many requests are waiting to be stored") from None
+    except OverQuota as error:
+        raise quota.problem(error) from None
     except Unstorable as error:
         raise Problem("invalid-request", str(error)) from None
 

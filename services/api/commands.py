@@ -4,6 +4,7 @@ The projector writes the answer into the row in the transaction that makes the e
 row keeps the record, so that a log that was lost can be filled again.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,12 +13,16 @@ from typing import Any
 from msgspec.structs import replace
 from psycopg2.extras import execute_values
 
+from services.api.core.ownership import may_command
+from services.api.keys import Role
+from services.api.quota import reserve
 from services.contracts import envelope, events, ids
 from services.contracts.commands import ExecutionCommand
 from services.contracts.events import Event, type_of
 from services.contracts.status import Status
 from services.runtime import outbox, schemas
 from services.runtime.processor.types import Row
+from services.runtime.settings import Quota
 
 TOPIC = "execution.commands"
 _COLUMNS = "command_id, execution_id, kind, body_hash, rerun_id, requested_at, answer, reason, message"
@@ -42,6 +47,16 @@ class Unknown(Exception):
     """The tenant has no such execution."""
 
 
+class NotOwn(Exception):
+    """An author's command to what somebody else asked for."""
+
+    def __init__(self, principal: str | None) -> None:
+        super().__init__(
+            f"expected an execution that you asked for, found one of {principal};"
+            " operators command those of others"
+        )
+
+
 class Ended(Exception):
     """The execution has ended: there is nothing to cancel."""
 
@@ -50,28 +65,40 @@ class Ended(Exception):
         self.status = status
 
 
-def give(cursor: Any, asked: ExecutionCommand, body_hash: str, job_type: str | None = None) -> Command:
-    """Store a command and its record, or return what is stored under its id. Raises Unknown and Ended.
+def give(
+    cursor: Any, asked: ExecutionCommand, body_hash: str, quota: Quota, job_type: str | None = None
+) -> Command:
+    """Store a command and its record, or return what is stored under its id.
 
-    With a `job_type`, executions of others are as unknown as those of other tenants.
+    Raises Unknown, NotOwn, Ended, and OverQuota where it leads to another execution. With a `job_type`,
+    executions of others are as unknown as those of other tenants.
 
     The execution's row is locked: commands of one execution get their reruns' numbers one after the other.
     Call the relay's `wake` after the commit.
     """
     cursor.execute(
-        "SELECT state FROM api.job_request WHERE execution_id = %s AND tenant = %s"
+        "SELECT state, principal, owner FROM api.job_request WHERE execution_id = %s AND tenant = %s"
         " AND (%s::text IS NULL OR job_type = %s) FOR UPDATE",
         (asked.execution_id, asked.tenant, job_type, job_type),
     )
     row = cursor.fetchone()
     if row is None:
         raise Unknown
+    state, *by = row
+    if not may_command(
+        asked.kind,
+        is_operator=asked.role is not None and Role(asked.role).covers(Role.OPERATOR),
+        asks=(asked.requested_by, asked.owner),
+        asked=(by[0], by[1]),
+    ):
+        raise NotOwn(by[0])
     stored = find(cursor, asked.tenant, asked.command_id)
     if stored is not None:
         return stored
-    if asked.kind == "cancel" and Status(row[0]).terminal:
-        raise Ended(row[0])
+    if asked.kind == "cancel" and Status(state).terminal:
+        raise Ended(state)
     if asked.kind == "rerun":
+        reserve(cursor, asked.tenant, quota.of(asked.tenant))
         asked = replace(asked, rerun_id=_next_rerun(cursor, asked.execution_id))
     value = schemas.codec().encode(asked)
     cursor.execute(
@@ -171,12 +198,19 @@ def _answer(event: Event, reason: str | None, message: str | None) -> Row:
     )
 
 
-def write_answers(cursor: Any, answers: Sequence[Any], reruns: Sequence[Any]) -> None:
-    """Write the rows of `answer_rows`. A rerun is known from here on, though its own events come later."""
+def write_answers(cursor: Any, answers: Sequence[Any], reruns: Sequence[Any]) -> Counter[str]:
+    """Write the rows of `answer_rows`. A rerun is known from here on, though its own events come later.
+
+    Returns by how much each tenant has more executions open than were reserved.
+    """
+    opened: Counter[str] = Counter()
     if answers:
-        execute_values(cursor, _ANSWERS, answers, _ANSWER_TEMPLATE, page_size=500)
+        written = execute_values(cursor, _ANSWERS, answers, _ANSWER_TEMPLATE, page_size=500, fetch=True)
+        opened.subtract(tenant for tenant, kind in written if kind == "rerun")
     for rerun in reruns:
         cursor.execute(_RERUN, rerun)
+        opened.update(tenant for (tenant,) in cursor.fetchall())
+    return opened
 
 
 _ANSWERS = (
@@ -184,7 +218,7 @@ _ANSWERS = (
     " message = given.message, answered_at = given.at"
     " FROM (VALUES %s) AS given (command_id, execution_id, answer, reason, message, at)"
     " WHERE command.command_id = given.command_id AND command.execution_id = given.execution_id"
-    " AND command.answer IS NULL"
+    " AND command.answer IS NULL RETURNING command.tenant, command.kind"
 )
 _ANSWER_TEMPLATE = (
     "(%(command_id)s, %(execution_id)s, %(answer)s, %(reason)s, %(message)s, %(at)s::timestamptz)"
@@ -195,5 +229,5 @@ _RERUN = """
     SELECT %(rerun_id)s, tenant, %(requested_by)s, name, job_type, tag, dataset_id, dataset_revision, %(at)s,
            request_data, requested_channel, execution_id
     FROM api.job_request WHERE execution_id = %(execution_id)s AND tenant = %(tenant)s
-    ON CONFLICT (execution_id) DO NOTHING
+    ON CONFLICT (execution_id) DO NOTHING RETURNING tenant
 """

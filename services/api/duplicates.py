@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from services.api import commands
+from services.api import commands, quota
 from services.api.commands import Command
 from services.api.keys import Caller
 from services.api.parts import Parts
+from services.api.quota import OverQuota
 from services.contracts import ids
 from services.contracts.commands import ExecutionCommand
 from services.contracts.status import Status
@@ -29,11 +30,14 @@ class _Found:
 async def rerun_if_failed(parts: Parts, caller: Caller, original: str) -> str:
     """The id of the newest of the original and its reruns, which is a new rerun if all before it failed.
 
-    Raises DatabaseAway. A rerun that nobody has answered for within 5 s is returned all the same: the command
-    is stored.
+    Raises DatabaseAway and Problem (429). A rerun that nobody has answered for within 5 s is returned all the
+    same: the command is stored.
     """
     with parts.live.watch(original) as watch:
-        found = await parts.pool.write(lambda cursor: _newest(cursor, parts, caller, original))
+        try:
+            found = await parts.pool.write(lambda cursor: _newest(cursor, parts, caller, original))
+        except OverQuota as error:
+            raise quota.problem(error) from None
         if found.given is None:
             return found.execution_id
         parts.wake_relay()
@@ -67,11 +71,12 @@ def _newest(cursor: Any, parts: Parts, caller: Caller, original: str) -> _Found:
         tenant=caller.tenant,
         kind="rerun",
         requested_by=caller.principal,
+        role=caller.role.value,
         requested_at=parts.clock.now(),
         reason="rerun_if_failed",
         owner=caller.owner,
     )
-    given = commands.give(cursor, asked, ids.body_hash({}))
+    given = commands.give(cursor, asked, ids.body_hash({}), parts.quota)
     assert given.rerun_id is not None
     return _Found(given.rerun_id, given)
 

@@ -22,10 +22,13 @@ import psycopg2
 from msgspec import Struct
 from prometheus_client import Histogram
 
+from services.api import quota
 from services.api.pool import STATEMENT_TIMEOUT_MS, DatabaseAway
+from services.api.quota import ACCEPTED, TOLD, OverQuota
 from services.contracts.envelope import Outgoing
 from services.runtime import crash, outbox, telemetry
 from services.runtime.database import Connection, Failure, classify, connect
+from services.runtime.settings import Quota
 
 GROUP_MAX = 500
 GROUP_BYTES_MAX = 1 << 20
@@ -91,8 +94,10 @@ class Intake:
     `submit` belongs to one event loop; everything else may be called from any thread.
     """
 
-    def __init__(self, database_url: str, on_commit: Callable[[], None]) -> None:
-        self._url = database_url
+    def __init__(self, database_url: str, quota: Quota, on_commit: Callable[[], None]) -> None:
+        self._url, self._quota = database_url, quota
+        self._known: set[str] = set()
+        """Tenants with a row that their submits lock."""
         self._on_commit = on_commit
         self._connection: Connection | None = None
         self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
@@ -106,7 +111,7 @@ class Intake:
         self._thread.start()
 
     def submit(self, item: Submit) -> "asyncio.Future[Stored]":
-        """Queue a request. The future ends with Stored, DatabaseAway or Refused, within WITHIN_S.
+        """Queue a request. The future ends with Stored, DatabaseAway, OverQuota or Refused, within WITHIN_S.
 
         Raises Overloaded.
         """
@@ -203,7 +208,7 @@ class Intake:
                 self._tell((item, error) for item in group)
                 raise error
 
-    def _store(self, submits: Sequence[Submit]) -> list[Stored]:
+    def _store(self, submits: Sequence[Submit]) -> list[Stored | OverQuota]:
         """Repeated once when a kept connection is dead: storing the same ids twice changes nothing.
 
         The server may have committed before the connection died: what it stored then is new all the same.
@@ -223,11 +228,14 @@ class Intake:
 
     def _commit(
         self, connection: Connection, submits: Sequence[Submit], *, again: bool = False
-    ) -> list[Stored]:
+    ) -> list[Stored | OverQuota]:
         first = {submit.execution_id: submit for submit in reversed(submits)}
         crash.reach("api.submit.commit")
         with connection.cursor() as cursor:
-            cursor.execute(_STORE, _arrays(list(first.values())))
+            if unknown := {submit.tenant for submit in submits} - self._known:
+                quota.know(cursor, [*unknown])
+                self._known |= unknown
+            cursor.execute(_STORE, _arrays(list(first.values()), self._quota))
             created = {row[0] for row in cursor.fetchall()}
             crash.reach("api.submit.committed")
             if created or again:
@@ -239,7 +247,12 @@ class Intake:
         return [
             Stored(submit.tenant, submit.body_hash, is_new=True)
             if id in created and first[id] is submit
-            else known.get(id) or Stored(first[id].tenant, first[id].body_hash)
+            else known.get(id)
+            or (
+                Stored(first[id].tenant, first[id].body_hash)
+                if id in created
+                else OverQuota(self._quota.of(submit.tenant))
+            )
             for submit in submits
             for id in (submit.execution_id,)
         ]
@@ -251,6 +264,8 @@ class Intake:
             )
             self._connection.autocommit = True
             with self._connection.cursor() as cursor:
+                # its plan must serve when the tables have grown
+                cursor.execute("SET enable_seqscan = off")
                 cursor.execute(_PREPARE)
         return self._connection
 
@@ -266,16 +281,30 @@ _COLUMNS = (
 )
 _TYPES = (
     *("text", "text", "text", "text", "text", "text", "text", "bigint", "text"),
-    *("json", "text", "timestamptz", "bytea", "bytea"),
+    *("json", "text", "timestamptz", "bytea", "bytea", "bigint"),
 )
 _PREPARE = f"""
 PREPARE store ({", ".join(f"{type}[]" for type in _TYPES)}) AS
 WITH asked AS (
     SELECT * FROM unnest({", ".join(f"${number}" for number in range(1, len(_TYPES) + 1))})
-        AS a({_COLUMNS}, head)),
+        WITH ORDINALITY AS a({_COLUMNS}, head, quota, place)),
+accepted AS MATERIALIZED (
+    SELECT tenant, open FROM api.tenant_load WHERE side = {ACCEPTED} AND tenant IN (SELECT tenant FROM asked)
+    ORDER BY tenant FOR UPDATE),
+load AS (
+    SELECT tenant, open + coalesce((SELECT told.open FROM api.tenant_load AS told
+        WHERE told.tenant = accepted.tenant AND told.side = {TOLD}), 0) AS open FROM accepted),
+fresh AS (
+    SELECT asked.*, row_number() OVER (PARTITION BY tenant ORDER BY place) AS rank FROM asked
+    WHERE (SELECT true FROM api.job_request AS known WHERE known.execution_id = asked.execution_id) IS NULL),
 stored AS (
-    INSERT INTO api.job_request ({_COLUMNS}) SELECT {_COLUMNS} FROM asked
-    ON CONFLICT DO NOTHING RETURNING execution_id),
+    INSERT INTO api.job_request ({_COLUMNS})
+    SELECT {_COLUMNS} FROM fresh JOIN load USING (tenant) WHERE rank <= quota - open
+    ON CONFLICT DO NOTHING RETURNING execution_id, tenant),
+counted AS (
+    UPDATE api.tenant_load AS known SET open = known.open + new.count
+    FROM (SELECT tenant, count(*) FROM stored GROUP BY tenant) AS new
+    WHERE known.tenant = new.tenant AND known.side = {ACCEPTED}),
 queued AS (
     INSERT INTO api.outbox (topic, value, headers, packed)
     SELECT 'job.requested', string_agg(head || record, ''), '[]', true
@@ -285,7 +314,7 @@ SELECT execution_id FROM stored
 _STORE = f"EXECUTE store ({', '.join(['%s'] * len(_TYPES))})"
 
 
-def _arrays(submits: Sequence[Submit]) -> tuple[str, ...]:
+def _arrays(submits: Sequence[Submit], quota: Quota) -> tuple[str, ...]:
     return (
         _texts([s.execution_id for s in submits]),
         _texts([s.tenant for s in submits]),
@@ -301,6 +330,7 @@ def _arrays(submits: Sequence[Submit]) -> tuple[str, ...]:
         _texts([s.submitted_at.isoformat() for s in submits]),
         _bytes([s.record.value or b"" for s in submits]),
         _bytes([outbox.pack_head(s.record) for s in submits]),
+        _texts([str(quota.of(s.tenant)) for s in submits]),
     )
 
 

@@ -20,6 +20,7 @@ from services.runtime.blobs import Blobs
 from services.runtime.container import Files
 from services.runtime.entropy import Clock
 from services.runtime.sealing import Sealer
+from services.runtime.settings import Quota
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Parts:
     public_url: str
     wake_relay: Callable[[], None]
     source_tenants: Tenants
+    quota: Quota
     door: Door = field(default_factory=Door)
     streams: Streams = field(default_factory=Streams)
 

@@ -42,6 +42,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "too-many-requests": (429, "Too many requests at once, or in a second"),
     "too-many-streams": (429, "Too many streams are open"),
     "headers-too-large": (431, "The request's headers are too large"),
+    "quota-exceeded": (429, "The tenant has too many executions running and queued"),
     "internal-error": (500, "Internal error"),
     "unavailable": (503, "Try again shortly"),
 }

@@ -11,7 +11,7 @@ import msgspec
 from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
-from services.api import commands, live
+from services.api import commands, live, quota
 from services.api.core import projection, steps
 from services.api.core.projection import Projection
 from services.contracts import file_names
@@ -30,9 +30,13 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_kind.setdefault(row.kind, []).append(row.values)
+    opened = quota.changes(())
     newest = {values["state"].execution_id: values["state"] for values in by_kind.get("execution", ())}
     if newest:
-        execute_values(cursor, _EXECUTIONS, [_execution(state) for state in newest.values()])
+        written = execute_values(
+            cursor, _EXECUTIONS, [_execution(state) for state in newest.values()], fetch=True
+        )
+        opened.update(quota.changes(written))
     if found := by_kind.get("event"):
         execute_values(cursor, _EVENTS, found, _EVENT_TEMPLATE, page_size=500)
     if found := by_kind.get("word"):
@@ -49,7 +53,8 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
             "UPDATE api.job_request SET parked = %s WHERE execution_id = %s",
             (values["count"], values["execution_id"]),
         )
-    commands.write_answers(cursor, by_kind.get("answer", ()), by_kind.get("rerun", ()))
+    opened.update(commands.write_answers(cursor, by_kind.get("answer", ()), by_kind.get("rerun", ())))
+    quota.note(cursor, opened)
     if newest:
         live.announce(cursor, newest)
 
@@ -84,6 +89,7 @@ def _distinct(cursor: Any, ids: Sequence[str], found: Sequence[Mapping[str, Any]
     return new
 
 
+_OPEN = "('pending', 'running', 'waiting')"
 _EXECUTION_COLUMNS = (
     "execution_id, tenant, sequence, state, principal, name, job_type, tag, dataset_id, dataset_revision,"
     " submitted_at, updated_at, started_at, finished_at, steps, files, rows, bytes, errors, failure,"
@@ -101,6 +107,9 @@ _EXECUTIONS = (
     " dataset_revision = coalesce(excluded.dataset_revision, known.dataset_revision),"
     f" {', '.join(f'{column} = excluded.{column}' for column in _PROJECTED)}"
     " WHERE known.sequence < excluded.sequence AND known.tenant = excluded.tenant"
+    # whether it was open before, as the statement's snapshot has it, and whether it is now
+    " RETURNING tenant, known.xmax <> 0 AND coalesce((SELECT old.state FROM api.job_request AS old"
+    f"  WHERE old.execution_id = known.execution_id), 'pending') IN {_OPEN}, state IN {_OPEN}"
 )
 _EVENTS = (
     "INSERT INTO api.execution_event (execution_id, sequence, tenant, type, occurred_at, body) VALUES %s"

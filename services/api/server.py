@@ -51,7 +51,7 @@ class Server:
         url = settings.database.url.get_secret_value()
         self._publisher = Publisher(settings.kafka, f"millstream-api-{socket.gethostname()}-{os.getpid()}")
         self._relay = Relay(url, "api", self._publisher, serial=frozenset({DEFINITIONS}))
-        self._intake = Intake(url, lambda: self._relay.wake(serial=False))
+        self._intake = Intake(url, settings.quota, lambda: self._relay.wake(serial=False))
         self._pool = Pool(url)
         self._live = Live(url)
         self._clock = DatabaseClock(url)
@@ -90,6 +90,7 @@ class Server:
             clock=self._clock,
             public_url=settings.api.public_url.rstrip("/"),
             wake_relay=self._relay.wake,
+            quota=settings.quota,
             source_tenants=settings.source_tenants.tenants,
             door=Door(settings.api),
         )

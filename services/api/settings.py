@@ -13,6 +13,7 @@ from services.runtime.settings import (
     Kafka,
     Links,
     Loop,
+    Quota,
     Sealing,
     SourceTenants,
 )
@@ -31,6 +32,7 @@ class Settings(BaseModel):
     kafka: Kafka
     links: Links
     loop: Loop
+    quota: Quota
     sealing: Sealing
     source_tenants: SourceTenants
 

@@ -13,7 +13,7 @@ import msgspec
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from services.api import problems, views
+from services.api import problems, quota, views
 from services.api.connection import Connection, Observe
 from services.api.door import Door
 from services.api.intake import Refused, Stored, Submit
@@ -21,6 +21,7 @@ from services.api.middleware import CAREFUL, measure
 from services.api.pool import DatabaseAway
 from services.api.problems import Problem
 from services.api.quick import METHOD, PATH, Headers, Quick, is_this
+from services.api.quota import OverQuota
 
 _METHOD, _URL = METHOD.encode(), PATH.encode()
 _ANY_ID = "0" * 40
@@ -173,6 +174,8 @@ def _refusal(error: BaseException) -> ASGIApp:
     """The answer to a submit that was not stored, as far as is known."""
     if isinstance(error, DatabaseAway):
         return problems.render(problems.away(error))
+    if isinstance(error, OverQuota):
+        return problems.render(quota.problem(error))
     if isinstance(error, Refused):
         return problems.render(Problem("invalid-request", str(error)))
     raise error

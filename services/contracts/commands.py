@@ -211,6 +211,9 @@ Command = (
 LONG_KINDS = frozenset({"EXPORT"})
 """Step kinds that run for long: they have a topic and lanes of their own, so that short ones never wait."""
 
+ORDER_EXPIRED = "order_expired"
+"""Why a worker does not begin an order: it asks for a newer one, as this may have been revoked unseen."""
+
 
 def definition_key(kind: str, tenant: str, id: str) -> str:
     """`<kind>/<tenant>/<id>`."""

@@ -90,6 +90,16 @@ def networks(value: object) -> object:
     return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
 
 
+def from_json(value: object) -> object:
+    """Text of JSON as what it says. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.MsgspecError:
+        raise ValueError("not JSON") from None
+
+
 def tenant_names(value: object) -> object:
     """`tenant[,...]` or `*` as names; what is no text is handed on. Raises ValueError."""
     if not isinstance(value, str):

@@ -45,6 +45,7 @@ from services.runtime.setting_values import (
     check_blob_url,
     check_bootstrap,
     checked,
+    from_json,
     parse_secrets,
     tenant_names,
 )
@@ -216,6 +217,22 @@ class Budget(Section):
     step_runs: Annotated[int, Field(ge=1, le=1000, description="a number, 1 to 1000")] = 1000
 
 
+class Quota(Section):
+    """How many executions of a tenant may run and wait at one time: of any, and of those that are named."""
+
+    prefix = "QUOTA__"
+    executions: Annotated[int, Field(ge=0, le=10**9, description="a number, 0 to 1000000000")] = 100_000
+    tenants: Annotated[
+        Mapping[str, Annotated[int, Field(ge=0, le=10**9)]],
+        BeforeValidator(from_json),
+        Field(description='JSON, {"tenant": 500000}, of numbers from 0 to 1000000000'),
+    ] = {}
+
+    def of(self, tenant: str) -> int:
+        """The tenant's own quota."""
+        return self.tenants.get(tenant, self.executions)
+
+
 class Dispatch(Section):
     """How many steps of one partition index are out at most, running ones included: short ones, and long ones
     (exports). The others wait in the manager, where tenants take turns."""
@@ -253,7 +270,7 @@ class Crash(Section):
 
 SECTIONS: tuple[type[Section], ...] = (
     Api, Blobs, Budget, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound,
-    Sealing, Dispatch, Loop, Secrets, SourceTenants, Sources, Worker,
+    Sealing, Dispatch, Loop, Quota, Secrets, SourceTenants, Sources, Worker,
 )  # fmt: skip
 
 OPEN: Mapping[type[Section], str] = {Sources: "", SourceTenants: "__TENANTS"}

@@ -95,6 +95,7 @@ class System:
 
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         """What every process is given, as `millstream dev` would, and the caller's own settings."""
+        settings = {f"{PREFIX}QUOTA__EXECUTIONS": "1000000000", **settings}  # a bench is no tenant
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
         return parts.shared_environment(
             self._data, self.stack.bootstrap, {**inherited, **UNLIMITED, **settings}

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,20 @@ def test_a_second_record_of_a_running_attempt_holds_nothing_up(manager: Manager,
         assert manager.outcome(other).outcome == "done"
         settled(worker.stack, before + 3)
     assert [outcome.outcome for outcome in manager.outcomes(request)] == ["done"]
+
+
+def test_an_order_older_than_the_revocations_kept_is_asked_about_and_not_begun(
+    manager: Manager, worker: Worker
+) -> None:
+    before = committed(manager.stack)
+    fresh = manager.request("GATED")
+    old = replace(fresh, requested_at=LocalClock().now() - timedelta(hours=26))
+    with worker.taking():
+        manager.dispatch(old)
+        said = manager.outcome(old)
+        settled(worker.stack, before + 1)
+        assert (said.outcome, said.reason) == ("retry", "order_expired")
+        assert worker.step.takes == []
 
 
 def test_two_records_of_an_attempt_that_are_read_at_once_are_one_take(

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from msgspec.structs import replace
 
-from services.api import commands, idempotency, openapi, views
+from services.api import commands, idempotency, openapi, quota, views
 from services.api.bodies import read_json, reply
-from services.api.commands import Command, Ended, Unknown
+from services.api.commands import Command, Ended, NotOwn, Unknown
 from services.api.keys import Caller
 from services.api.parts import AnyParts, Author, Parts
 from services.api.problems import Problem, not_found
+from services.api.quota import OverQuota
 from services.contracts import ids
 from services.contracts.commands import ExecutionCommand
 from services.jobs.fields import Faults, Fields
@@ -109,13 +110,23 @@ def _read(body: Any, known: tuple[str, ...]) -> Mapping[str, Any]:
 
 async def _give(parts: Parts, asked: ExecutionCommand, body_hash: str, job_type: str | None) -> Command:
     try:
-        given = await parts.pool.write(lambda cursor: commands.give(cursor, asked, body_hash, job_type))
+        given = await parts.pool.write(lambda cursor: _stored(cursor, parts, asked, body_hash, job_type))
     except Unknown:
         raise not_found() from None
+    except NotOwn as error:
+        raise Problem("forbidden", str(error)) from None
+    except OverQuota as error:
+        raise quota.problem(error) from None
     except Ended as error:
         raise Problem("command-refused", f"already_ended: the execution has ended: {error}") from None
     parts.wake_relay()
     return given
+
+
+def _stored(
+    cursor: Any, parts: Parts, asked: ExecutionCommand, body_hash: str, job_type: str | None
+) -> Command:
+    return commands.give(cursor, asked, body_hash, parts.quota, job_type)
 
 
 async def _find(parts: Parts, asked: ExecutionCommand) -> Command | None:

@@ -232,5 +232,5 @@ def _queue(story: Story, index: int | None) -> None:
 
 
 def _send(story: Story, index: int) -> None:
-    story.change(index, queued_since=None)
+    story.change(index, queued_since=None, ordered_at=story.now)
     story.requests.append(request_for(story.execution, index, story.now))

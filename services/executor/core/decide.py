@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from services.contracts import events
-from services.contracts.commands import File, JobRequested, Json, StepOutcome, StepReport
+from services.contracts.commands import ORDER_EXPIRED, File, JobRequested, Json, StepOutcome, StepReport
 from services.contracts.errors import FieldError
 from services.contracts.events import PlannedStep
 from services.contracts.flow import QUEUE_TIMEOUT_S, Retry, flow_of
@@ -21,6 +21,8 @@ from services.executor.core.visit import Held
 LEASE = timedelta(seconds=20)
 WORKER_FIRST = timedelta(seconds=30)
 WORKER_LOST = "worker_lost"
+ORDERS_KEPT = timedelta(days=6)
+"""A day less than the topics keep them (schemas/topics.yaml)."""
 USUAL = Retry()
 
 # A slot's execution has no pending phase: when it fires, it runs (S0 0.5).
@@ -149,6 +151,8 @@ def due(state: Execution, now: datetime, caught_up_at: datetime, budget: Budget 
         if (timeout_at := _timeout_at(step, paused=state.paused)) is not None and timeout_at <= now:
             _time_out(story, index)
             break
+        if (order_at := _order_at(step, paused=state.paused)) is not None and order_at <= now:
+            story.order_again(index)
         if step.lease_until is not None and step.lease_until <= now:
             if caught_up_at + LEASE > now:
                 story.lease(index, caught_up_at + LEASE)
@@ -187,7 +191,16 @@ def next_instant(state: Execution) -> datetime | None:
 def _instants(step: Step, *, paused: bool) -> tuple[datetime | None, ...]:
     """While the execution is paused nothing begins, so these instants are looked at again when it goes on."""
     asked = None if paused else step.retry_at
-    return asked, step.lease_until, _timeout_at(step, paused=paused), _visit_until(step, paused=paused)
+    until = _visit_until(step, paused=paused)
+    return asked, step.lease_until, _timeout_at(step, paused=paused), _order_at(step, paused=paused), until
+
+
+def _order_at(step: Step, *, paused: bool) -> datetime | None:
+    """When an order that no worker took is published again: steps may wait longer than topics keep it."""
+    if paused or not step.current or step.take_id is not None or step.queued_since is not None:
+        return None
+    ordered_at = step.ordered_at or step.asked_at
+    return ordered_at + ORDERS_KEPT if ordered_at is not None else None
 
 
 def _visit_until(step: Step, *, paused: bool) -> datetime | None:
@@ -322,6 +335,8 @@ def _ended_badly(
     policy = led.retry if led else USUAL
     if not again(policy, reason, proposed=proposed) or story.execution.status.terminal:
         _fail(story, index, reason, message)
+    elif reason == ORDER_EXPIRED and proposed:
+        _order_anew(story, index, message)
     elif reason in UNCOUNTED and proposed:
         _wait_for_what_is_away(story, index, reason, message)
     elif step.counted + 1 < step.plan.max_attempts:
@@ -345,6 +360,13 @@ def _schedule_retry(story: Story, index: int, reason: str, message: str, at: dat
         message=message,
         retry_at=at,
     )
+
+
+def _order_anew(story: Story, index: int, message: str) -> None:
+    """A worker found the order so old that it asks: still wanted, so it goes out again at once."""
+    _schedule_retry(story, index, ORDER_EXPIRED, message, story.now)
+    if not story.execution.paused:
+        story.ask(index)
 
 
 def _wait_for_what_is_away(story: Story, index: int, reason: str, message: str) -> None:

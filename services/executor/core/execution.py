@@ -27,7 +27,8 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     `lease_until` and what begins with `asked` belong to the work, not to the history: no event tells of them.
     `progress` is files and rows of the current take, so that a part told twice is one event.
     `visit` is set once a flow leads the step, `hook` makes it an action beside one. `queued_since` is set
-    while the current attempt waits in the manager: nobody was asked yet (core/admission.py).
+    while the current attempt waits in the manager: nobody was asked yet (core/admission.py). `ordered_at` is
+    when its order went out, if that was not at `asked_at`.
     """
 
     plan: PlannedStep
@@ -48,6 +49,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     visit: Visit | None = None
     hook: Hook | None = None
     queued_since: datetime | None = None
+    ordered_at: datetime | None = None
 
     @property
     def current(self) -> bool:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from services.contracts.commands import Json
+from services.contracts.commands import ORDER_EXPIRED, Json
 from services.contracts.flow import Retry
 
 FIRST_S = 1.0
@@ -10,7 +10,7 @@ LONGEST_S = 60.0
 LONGEST_UNCOUNTED_S = 30.0
 SPREAD = 0.2
 
-UNCOUNTED = frozenset({"blobs_unavailable", "source_unavailable", "worker_stopped"})
+UNCOUNTED = frozenset({"blobs_unavailable", "source_unavailable", "worker_stopped", ORDER_EXPIRED})
 """Reasons that say nothing about the step: something it needs was away. Tried until the step's timeout."""
 
 

@@ -88,9 +88,15 @@ class Story:
             retry_at=None,
             take_id=None,
             queued_since=None,
+            ordered_at=None,
         )
         self.state = self.execution.with_step(index, asked)
         self.requests.append(request_for(self.state, index, self.now))
+
+    def order_again(self, index: int) -> None:
+        """The order of the current attempt once more, for it may be gone from its topic."""
+        self.change(index, ordered_at=self.now)
+        self.requests.append(request_for(self.execution, index, self.now))
 
     def lease(self, index: int, until: datetime) -> None:
         """Give the current take of a step its time; no event, the history does not care."""

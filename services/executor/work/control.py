@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -20,7 +20,10 @@ from services.runtime.settings import Kafka
 
 TOPIC = "step.control"
 KEPT = timedelta(hours=25)
-"""Longer than a step waits for a worker: an older revocation can name nothing that is still in a queue."""
+"""As long as the topic keeps them at least (schemas/topics.yaml)."""
+ORDERS_TRUSTED = timedelta(hours=24)
+"""An order that is older may have been revoked by a record that nobody has any more. However long steps may
+wait for a worker, it is the order's age that decides."""
 POLL_S = 0.5
 TOPIC_PATIENCE_S = 5.0
 LIVE_S = 60.0
@@ -28,6 +31,11 @@ LIVE_S = 60.0
 log = telemetry.get_logger()
 
 OnRevoke = Callable[[StepControl], None]
+
+
+def must_ask(requested_at: datetime, now: datetime) -> bool:
+    """Whether the manager has to be asked before an order is begun that was made at this instant."""
+    return now - requested_at > ORDERS_TRUSTED
 
 
 class Control:

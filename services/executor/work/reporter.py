@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 
 from confluent_kafka import KafkaError, Message
 
@@ -36,6 +37,10 @@ class Reporter:
         self._codec = codec
         self._clock = clock
         self._unsent: deque[tuple[Outgoing, Acknowledged]] = deque()
+
+    def now(self) -> datetime:
+        """By the worker's clock."""
+        return self._clock.now()
 
     def claim(self, take: Take, began_at: float) -> Outgoing:
         """The record that claims the attempt of a take that begins, or began, at this monotonic instant."""

@@ -15,9 +15,10 @@ import time
 from collections.abc import Sequence
 
 from services.contracts.codec import Codec
-from services.contracts.commands import LONG_KINDS, StepRequested
+from services.contracts.commands import LONG_KINDS, ORDER_EXPIRED, StepRequested
 from services.contracts.envelope import Outgoing
-from services.executor.work.control import Control
+from services.executor.steps.outcome import Retry
+from services.executor.work.control import Control, must_ask
 from services.executor.work.lanes import Lanes
 from services.executor.work.partition import Partition, Waiting
 from services.executor.work.queue import Queue
@@ -169,8 +170,19 @@ class Taking:
         if self._revoked(take):
             self._queue.settle(place)
             return ()
+        if must_ask(request.requested_at, self._reporter.now()):
+            self._ask(take)
+            return ()
         chosen.add(request.attempt_id)
         return (take,)
+
+    def _ask(self, take: Take) -> None:
+        """Whether it is still wanted: if so, the manager orders anew; if not, this tells it nothing new."""
+        request = take.request
+        log.info("order_expired", execution=request.execution_id, step=request.step)
+        message = f"the order of {request.requested_at.isoformat()} is older than revocations are kept"
+        asked = Retry(ORDER_EXPIRED, message)
+        self._reporter.finish(take, take.came_at, asked, lambda: self._queue.settle(take.place))
 
     def _claim(self, takes: Sequence[Take]) -> None:
         now = time.monotonic()
