@@ -21,7 +21,6 @@ from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
 from tests import exporting
-from tests.exporting import AT
 from tests.stack import Stack, transaction
 from tests.waiting import until
 
@@ -75,7 +74,7 @@ class Manager:
             attempt=1,
             parameters=parameters or {},
             timeout_s=600,
-            requested_at=AT,
+            requested_at=LocalClock().now(),
         )
 
     def dispatch(self, *requests: StepRequested) -> None:

@@ -1,11 +1,13 @@
 """Authors command what they asked for themselves, operators anything of their tenant: by every route."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from services.contracts import events
+from tests.commanding import Millstream
 from tests.serving import Api, accepted, facts
 
 pytestmark = pytest.mark.postgres
@@ -96,3 +98,14 @@ def test_the_person_behind_the_bot_that_asked_may_command(api: Api, client: http
 def test_a_stranger_of_another_tenant_learns_nothing(api: Api, request_of_ada: str) -> None:
     with api.client(api.key("admin", tenant="other", principal="ada")) as stranger:
         assert give(stranger, "/v1/executions/{id}/cancel", request_of_ada).status_code == 404
+
+
+@pytest.mark.parametrize("words", [("job", "cancel"), ("job", "rerun"), ("request", "pause")])
+def test_the_command_line_says_whose_it_is(
+    api: Api, request_of_ada: str, tmp_path: Path, words: tuple[str, str]
+) -> None:
+    key = api.key("author", principal="bob")
+    bob = Millstream(tmp_path, {"MILLSTREAM_CLIENT__URL": api.url, "MILLSTREAM_CLIENT__KEY": key})
+    ran = bob(*words, request_of_ada)
+    assert ran.code == 4
+    assert "found one of ada; operators command those of others" in " ".join(ran.err.split())
