@@ -39,7 +39,7 @@ test-integration: setup ## Tests on the real broker and database, which the test
 	$(BIN)/pytest -n 2 --dist loadfile -m "$(REAL)"
 
 faults: setup ## The long fault run: kill every process at random instants, many times
-	$(BIN)/pytest -m faults tests
+	$(BIN)/pytest -m faults tests --timeout 21600 -o faulthandler_timeout=21660
 
 bench: setup $(PEERS) ## Measure the published figures beside their peers (needs redis-server, psql and wrk)
 	@$(BIN)/python -m tests.bench $(BENCH)

@@ -84,13 +84,14 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True, help="the file to append requests to")
     parser.add_argument("--port", type=int, default=0, help="default: any free port")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # named: a shell's background jobs ignore SIGINT
+        signal.signal(number, lambda *_: sys.exit(0))
     with Recorder(options.port, options.record) as server:
         print(server.url, flush=True)
-        try:
-            server.serve_forever(poll_interval=0.05)
-        except KeyboardInterrupt:
-            pass
+        server.serve_forever(poll_interval=0.05)
 
 
 if __name__ == "__main__":

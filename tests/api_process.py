@@ -78,10 +78,10 @@ class Process:
         """Send a signal and wait for the end; the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self.wait()
+        return self.exit_code()
 
-    def wait(self) -> int:
-        """Wait for the end; the exit code."""
+    def exit_code(self) -> int:
+        """Wait for its end."""
         assert self._process is not None
         return self._process.wait(30)
 

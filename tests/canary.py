@@ -14,6 +14,7 @@ from services.cli.dev import postgres
 from services.runtime import kafka
 from services.runtime.settings import Kafka
 from tests.faults.harness.topic import Reader
+from tests.waiting import PROGRAM_S
 
 Place = tuple[str, bytes]
 
@@ -61,7 +62,7 @@ def _topic(bootstrap: str, name: str) -> Iterator[Place]:
 
 def _dump(url: str) -> bytes:
     command = [str(postgres.binaries() / "pg_dump"), "--inserts", "--dbname", url]
-    return subprocess.run(command, capture_output=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, check=True, timeout=PROGRAM_S).stdout
 
 
 def on_disk(folder: Path) -> Iterator[Place]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.cli.__main__ import main
+from services.cli.__main__ import run
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Millstream:
                 contextlib.redirect_stderr(err),
             ):
                 try:
-                    main(words)
+                    run(words)
                 except SystemExit as end:
                     code = int(end.code or 0)
         finally:

@@ -21,6 +21,7 @@ from services.jobs.sources import Tenants
 from services.runtime.blobs import Blobs, in_memory
 from services.runtime.container import Files
 from tests.stack import transaction
+from tests.waiting import PROGRAM_S
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = "e" * 40
@@ -129,7 +130,9 @@ def psql_copy(url: str, query: str) -> bytes:
     """What psql's own `\\copy` of this query gives."""
     command = [str(postgres.binaries() / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
     copy = f"\\copy ({query}) TO STDOUT WITH (FORMAT csv, HEADER)"
-    done = subprocess.run([*command, "-c", copy], capture_output=True, check=False, env=PSQL_ENVIRONMENT)
+    done = subprocess.run(
+        [*command, "-c", copy], capture_output=True, check=False, env=PSQL_ENVIRONMENT, timeout=PROGRAM_S
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 

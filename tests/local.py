@@ -71,17 +71,17 @@ class Local:
             for process in everything:
                 with suppress(psutil.NoSuchProcess):  # the database's own come and go
                     act(process)
-        self.wait()
+        self.exit_code()
         psutil.wait_procs(everything, timeout=STOP_TIMEOUT_S)
 
     def stop(self) -> int:
         """SIGTERM; the exit code after the drain."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.wait()
+        return self.exit_code()
 
-    def wait(self) -> int:
-        """The exit code, once it ended."""
+    def exit_code(self) -> int:
+        """Wait for its end."""
         code = self.process.wait(STOP_TIMEOUT_S)
         self._reader.join(STOP_TIMEOUT_S)
         assert self.process.stdout is not None

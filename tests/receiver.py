@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from tests.waiting import joined
+
 Answer = Callable[["Call", asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -175,7 +177,7 @@ def receiving_aside() -> Iterator[Receiver]:
     finally:
         asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        joined(thread)
         loop.close()
 
 

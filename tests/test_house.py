@@ -45,6 +45,7 @@ def files() -> tuple[str, ...]:
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     return tuple(sorted(name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()))
 
@@ -166,6 +167,34 @@ def test_tests_wait_for_facts() -> None:
     assert_none(
         found, f"a test waits for a fact with a deadline (until, until_async of {WAITING}), never sleeps"
     )
+
+
+def test_every_wait_of_a_test_is_bounded() -> None:
+    """Else a run whose process never ends, for whatever reason, never ends either."""
+    found = [
+        f"{name}:{call.lineno}: {ast.unparse(call)}"
+        for name in python_files("tests")
+        if not name.startswith("tests/bench/")
+        for call in unbounded(tree(name))
+    ]
+    assert_none(
+        found, f"a test gives each wait a timeout (joined and killed of {WAITING} for threads and processes)"
+    )
+
+
+def unbounded(module: ast.Module) -> Iterator[ast.expr]:
+    """Calls that wait for a process, thread or future for as long as it takes."""
+    awaited = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Await)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.withitem) and ast.unparse(node.context_expr).startswith("subprocess.Popen("):
+            yield node.context_expr
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or id(node) in awaited:
+            continue
+        if node.func.attr in {"wait", "join", "result", "communicate"} and not (node.args or node.keywords):
+            yield node
+        programs = {"subprocess.run", "subprocess.check_call", "subprocess.check_output"}
+        if ast.unparse(node.func) in programs and "timeout" not in {word.arg for word in node.keywords}:
+            yield node
 
 
 def test_tests_of_real_parts_are_marked() -> None:

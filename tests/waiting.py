@@ -4,13 +4,18 @@ A test names the fact it waits for and a deadline; it never sleeps for a time an
 """
 
 import asyncio
+import subprocess
+import threading
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 POLL_S = 0.02
+PROGRAM_S = 120.0
+"""For a program that a test runs to its end, unless the test knows better."""
 
 
 def until(predicate: Callable[[], T | None], timeout_s: float, what: str) -> T:
@@ -35,3 +40,19 @@ async def until_async(predicate: Callable[[], Awaitable[T | None]], timeout_s: f
             raise AssertionError(f"waited {timeout_s:g} s for {what}; last seen: {answer!r}")
         await asyncio.sleep(POLL_S)
     return answer
+
+
+def joined(thread: threading.Thread, timeout_s: float = 60) -> None:
+    """Wait for the end of a thread. Raises AssertionError when it does not come."""
+    thread.join(timeout_s)
+    assert not thread.is_alive(), f"waited {timeout_s:g} s for the thread {thread.name} to end"
+
+
+@contextmanager
+def killed(process: "subprocess.Popen[Any]") -> Iterator["subprocess.Popen[Any]"]:
+    """The process; at the end it is killed if it still runs, as nobody waits for one that hears nothing."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

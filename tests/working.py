@@ -192,7 +192,7 @@ class Workers:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                process.wait(60)
 
     def content(self, key: str) -> bytes:
         """The plain bytes of a finished file."""

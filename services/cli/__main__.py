@@ -1,5 +1,6 @@
 """The `millstream` command: one file per group of commands."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,13 +62,22 @@ def choose(
     context.obj = Choice(name, data)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """The entry point; `words` None is the command line. Always ends with SystemExit."""
+def main() -> None:
+    """The entry point. SIGTERM ends a command as Ctrl-C does, also where SIGINT was ignored at its start."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    run()
+
+
+def run(words: Sequence[str] | None = None) -> None:
+    """Run one command; `words` None is the command line. Always ends with SystemExit."""
     try:
         app(words, prog_name="millstream")
     except Failed as error:
         typer.secho(str(error), err=True, fg=typer.colors.RED)
         sys.exit(error.code)
+    except KeyboardInterrupt:  # a second one, while typer says goodbye to the first
+        sys.exit(Exit.USAGE_OR_CANCELLED)
     except SystemExit as end:
         # typer's 130 is an interrupt (Ctrl-C)
         sys.exit(Exit.USAGE_OR_CANCELLED if end.code == 130 else end.code)

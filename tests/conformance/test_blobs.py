@@ -9,6 +9,7 @@ import pytest
 
 from services.runtime import blobs
 from services.runtime.blobs import BlobExists, BlobInfo, BlobMissing, Blobs, BlobsUnavailable
+from tests.waiting import joined
 
 KEY = "executions/team@acme/0a1b/export/00000000-11111111/reports-UA.csv"
 LARGE = bytes(range(256)) * (80 * 1024)  # 20 MiB: beyond what a writer keeps in memory
@@ -170,7 +171,7 @@ def test_writers_in_several_threads_do_not_disturb_each_other(store: Blobs) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        joined(thread)
     assert all(get(store, f"executions/a/{n}") == bytes([n]) * 100_000 for n in range(8))
 
 

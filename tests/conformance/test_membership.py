@@ -89,7 +89,7 @@ def test_the_group_itself_says_who_is_a_member(world: World) -> None:
 
 
 def _answer(future: "Future[bool]") -> Callable[[], bool]:
-    return lambda: future.done() and future.result()
+    return lambda: future.done() and future.result(60)
 
 
 def _turning_for(member: Member, seconds: float) -> Callable[[], bool]:

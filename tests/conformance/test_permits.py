@@ -81,11 +81,11 @@ class Managers:
         self.broker = Broker()
         self.broker.create(*INPUTS, *OUTPUTS, *DEAD)
         self.members: list[tuple[Processor[Any], MemoryLog, FaultyStore]] = []
-        self.join()
-        self.join()
+        self.add()
+        self.add()
         self.turned(lambda: all(self.indexes(n) for n in range(2)), "both to own indexes")
 
-    def join(self) -> None:
+    def add(self) -> None:
         store, log = FaultyStore(self.body.store()), MemoryLog(self.broker)
         loop = Processor(Manager(codec()), store, log, OUTPUTS, Limits(idle_s=0.01))
         log.join(INPUTS)

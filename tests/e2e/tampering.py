@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 
+from tests.waiting import joined
+
 NOT_FORWARDED = {"connection", "content-length", "date", "host", "server", "transfer-encoding"}
 
 
@@ -73,7 +75,7 @@ def between(upstream: str, tampering: Tampering) -> Iterator[Proxy]:
             yield proxy
         finally:
             proxy.shutdown()
-            thread.join()
+            joined(thread)
             proxy.client.close()
 
 

@@ -124,9 +124,10 @@ def test_a_byte_flipped_between_notifier_and_receiver_fails_it(
 
 
 def test_ctrl_c_stops_everything(folder: Path) -> None:
-    with subprocess.Popen(
+    demo = subprocess.Popen(
         [*COMMAND, str(folder)], env=environ(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as demo:
+    )
+    with waiting.killed(demo):
         assert demo.stdout is not None
         for line in demo.stdout:
             if "ok  kafka" in line:

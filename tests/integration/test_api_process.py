@@ -191,7 +191,7 @@ def test_a_kill_loses_nothing_and_doubles_nothing(
     with contextlib.suppress(httpx.TransportError):
         answer = api.client.post("/v1/executions", json={"jobType": "noop"}, headers=headers)
         assert (answer.status_code, point.startswith("outbox.")) == (202, True)
-    assert api.wait() == -signal.SIGKILL
+    assert api.exit_code() == -signal.SIGKILL
     api.start()
     answer = api.client.post("/v1/executions", json={"jobType": "noop"}, headers=headers)
     assert answer.status_code == 202

@@ -22,6 +22,7 @@ from tests.commanding import Millstream
 from tests.serving import accepted
 from tests.stack import Stack
 from tests.tampering import ATTACKS, HARMLESS, ID, OTHER, Named, chained, written
+from tests.waiting import killed
 
 pytestmark = pytest.mark.kafka
 COPY = "execution.events"
@@ -134,21 +135,26 @@ def test_what_is_wrong_is_named(millstream: Millstream, words: tuple[str, ...], 
     assert ran.code in (1, 2) and said in ran.err and not ran.out
 
 
-def test_an_interrupt_ends_what_follows(stack: Stack, publisher: Publisher) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("shell", ["", "trap '' INT;"], ids=["", "started with SIGINT ignored"])
+def test_a_signal_ends_what_follows(
+    stack: Stack, publisher: Publisher, shell: str, number: signal.Signals
+) -> None:
     topic = stack.fresh_topics({COPY: 12})[COPY]
     write(publisher, topic, written())
     words = ("events", "tail", "--topic", topic, "-n", "1", "--follow", "--jsonl")
-    with subprocess.Popen(
-        [sys.executable, "-m", "services.cli", *words],
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f'{shell} exec "$@"', "sh", sys.executable, "-m", "services.cli", *words],
         env={"PATH": "", "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap},
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+    with killed(process):
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["sequence"] == 6
         write(publisher, topic, written(OTHER)[:1])  # it goes on with what comes
         assert json.loads(process.stdout.readline())["execution_id"] == OTHER
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert (process.wait(30), process.stderr.read()) == (2, "")

@@ -151,7 +151,7 @@ def test_an_execution_is_followed_to_its_end(millstream: Millstream, api: Api) -
     with ThreadPoolExecutor(1) as pool:
         projecting = pool.submit(api.project, story)
         followed = millstream("job", "watch", id, "--jsonl").json_lines
-        projecting.result()
+        projecting.result(30)
     assert [event["sequence"] for event in followed] == list(range(1, len(story) + 1))
     text = millstream("job", "watch", id, "--exit-status")
     assert text.code == 0 and "execution.completed" in text.out
@@ -224,7 +224,7 @@ def test_a_rerun_is_waited_for_though_its_answer_takes_time(
     with ThreadPoolExecutor(1) as pool:
         managing = pool.submit(manage)
         ran = millstream("job", "rerun", ended, "--wait", "--json")
-        managing.result()
+        managing.result(30)
     assert f"stored as {ids.rerun_id(ended, 1)}, not done yet" in ran.err
     assert (ran.code, ran.json["execution_id"], ran.json["status"]) == (
         0,
@@ -243,5 +243,5 @@ def test_a_rerun_that_is_refused_later_ends_the_wait(millstream: Millstream, api
     with ThreadPoolExecutor(1) as pool:
         managing = pool.submit(manage)
         ran = millstream("job", "rerun", ended, "--wait")
-        managing.result()
+        managing.result(30)
     assert ran.code == 1 and "too_many: no more of them" in ran.err

@@ -200,7 +200,7 @@ def test_what_waits_says_so_before_it_is_followed(api: Api, millstream: Millstre
     with ThreadPoolExecutor(1) as pool:
         ending = pool.submit(end)
         ran = millstream("request", "watch", id)
-        ending.result()
+        ending.result(30)
     assert ran.err.startswith("waits for the command start\n")
 
 

@@ -161,7 +161,7 @@ def test_what_a_killed_supervisor_left_is_ended_and_its_ports_are_used_again(tmp
     with default_ports_taken(), local.running(tmp_path) as running:  # so that nobody else takes ours later
         ports = running.state["ports"]
         running.process.kill()
-        running.wait()
+        running.exit_code()
     doctor = _millstream("doctor", "--data", str(tmp_path))
     assert doctor.returncode == 1
     assert "it was killed; the next start cleans up" in doctor.stdout

@@ -36,7 +36,7 @@ class Obedient:
     """Runs until it is told to stop."""
 
     def run(self, request: StepRequested, context: Context) -> Outcome:
-        context.cancelled.wait()
+        assert context.cancelled.wait(60)
         return Retry("worker_stopped", "told to stop")
 
 
@@ -47,7 +47,7 @@ class Hanging:
 
     def run(self, request: StepRequested, context: Context) -> Outcome:
         self.begun.add(request.attempt_id)
-        threading.Event().wait()
+        threading.Event().wait(600)
         return Done()
 
 

@@ -16,7 +16,7 @@ from services.runtime.entropy import LocalClock
 from tests import pipelining
 from tests.managing import Client, Managers
 from tests.stack import OwnStack, transaction
-from tests.waiting import until
+from tests.waiting import joined, until
 from tests.working import REJOIN_S, Workers
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -90,7 +90,7 @@ def serving(press: Press) -> Iterator[int]:
     thread.start()
     yield int(press.server_address[1])
     press.shutdown()
-    thread.join()
+    joined(thread)
     press.server_close()
 
 

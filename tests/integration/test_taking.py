@@ -43,7 +43,7 @@ class Gated:
 
     def run(self, request: StepRequested, context: Context) -> Outcome:
         self.takes.append(context.take_id)
-        self.gate.wait()
+        assert self.gate.wait(60)
         return Done()
 
 

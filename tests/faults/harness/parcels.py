@@ -12,6 +12,7 @@ import psycopg2
 
 from services.cli.dev import postgres
 from tests.exporting import PSQL_ENVIRONMENT, psql_copy
+from tests.waiting import PROGRAM_S
 
 DEPOTS = ("ALTONA", "BERN", "CORK", "DELFT", "ESPOO", "FARO")
 COLUMNS = {
@@ -110,6 +111,11 @@ def copied(url: str, depot: str, light: bool) -> str:
 def _psql(url: str, command: str, given: bytes) -> None:
     words = [str(postgres.binaries() / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
     done = subprocess.run(
-        [*words, "-c", command], input=given, capture_output=True, check=False, env=PSQL_ENVIRONMENT
+        [*words, "-c", command],
+        input=given,
+        capture_output=True,
+        check=False,
+        env=PSQL_ENVIRONMENT,
+        timeout=PROGRAM_S,
     )
     assert done.returncode == 0, done.stderr.decode()

@@ -9,6 +9,8 @@ from typing import Self
 import msgspec
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from tests.waiting import joined
+
 REFUSED_OF = 256
 REFUSED = 5
 """So many of REFUSED_OF deliveries hear 500 the first time."""
@@ -59,7 +61,7 @@ class Receiver(ThreadingHTTPServer):
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
-        self._thread.join()
+        joined(self._thread)
         self.server_close()
 
 

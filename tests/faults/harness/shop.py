@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from services.runtime.entropy import LocalClock
+from tests.waiting import joined
 
 RELEASED_WITHIN_S = 120
 
@@ -100,7 +101,7 @@ class Shop(ThreadingHTTPServer):
         for gate in [*self._released.values()]:
             gate.set()
         self.shutdown()
-        self._thread.join()
+        joined(self._thread)
         self.server_close()
 
 

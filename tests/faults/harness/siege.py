@@ -71,7 +71,7 @@ class SecondWorker:
         """kill -9."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self._process.wait(60)
 
     def stop(self) -> None:
         """SIGTERM, if it runs."""

@@ -107,7 +107,7 @@ class System:
             for process in everything:
                 with suppress(psutil.NoSuchProcess):
                     send(process)
-        self.local.wait()
+        self.local.exit_code()
         psutil.wait_procs(everything, timeout=GONE_TIMEOUT_S)
         self.outputs.append(self.local.output)
         self.kills["all"] += 1
@@ -170,7 +170,7 @@ class System:
 
     def _ended(self) -> None:
         assert self.local is not None
-        self.local.wait()
+        self.local.exit_code()
         self.outputs.append(self.local.output)
 
 

@@ -11,6 +11,7 @@ import psutil
 
 from services.cli.dev.folder import Folder
 from services.runtime.entropy import LocalClock
+from tests.waiting import joined
 
 PERIOD_S = 0.1
 AWAY = frozenset({"manager", "kafka", "postgres"})
@@ -100,7 +101,7 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        joined(self._thread)
 
 
 def is_alive(pid: int) -> bool:

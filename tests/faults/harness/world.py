@@ -23,6 +23,7 @@ from tests.faults.harness.topic import Stories, Story
 from tests.faults.harness.watch import Watch
 
 SETTLE_TIMEOUT_S = 300.0
+SUBMITTED_TIMEOUT_S = 3_600.0
 LANES = {"MILLSTREAM_WORKER__LONG_LANES": "8"}
 """Enough that work which is asked for again within the bound does not wait behind long exports."""
 
@@ -101,7 +102,7 @@ class World:
         try:
             yield thread
         finally:
-            thread.join()
+            waiting.joined(thread, SUBMITTED_TIMEOUT_S)
         if problems:
             raise problems[0]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.__main__ import main
+from services.cli import __main__ as cli
 from services.runtime import blobs
 from services.runtime.container import Files
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(*words: str) -> int:
     with pytest.raises(SystemExit) as ended:
-        main(words)
+        cli.run(words)
     return int(ended.value.code or 0)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.dev.folder import LOG_BYTES_KEPT, DevError, Folder, free_port
+from tests.waiting import PROGRAM_S
 
 
 def test_a_folder_has_one_owner(tmp_path: Path) -> None:
@@ -64,6 +65,7 @@ def test_a_taken_port_is_not_chosen() -> None:
 def test_two_processes_never_choose_the_same_port() -> None:
     ours = free_port(0, set())
     code = f"from services.cli.dev.folder import free_port; print(free_port({ours}, set()))"
-    theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    command = [sys.executable, "-c", code]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PROGRAM_S).stdout
     assert int(theirs) != ours
     assert free_port(ours, set()) == ours

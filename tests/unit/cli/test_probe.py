@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.waiting import PROGRAM_S
+
 # The thread that answers is held up just after it has told the failure, as on a busy machine, and so is the
 # last to hold it. It ends with its client, at the latest when it lets go; then nothing but Python's is left.
 PROBE = """
@@ -12,7 +14,7 @@ from concurrent.futures import Future
 import psutil
 
 from services.cli.dev.broker import answers
-from tests.waiting import until
+from tests.waiting import until, PROGRAM_S
 
 returned = threading.Event()
 tell = Future.set_exception
@@ -29,5 +31,6 @@ until(lambda: psutil.Process().num_threads() == 1, 20, "the client's threads to 
 
 
 def test_the_thread_that_answers_may_be_the_last_to_hold_its_answer() -> None:
-    asked = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", PROBE]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_S)
     assert (asked.returncode, asked.stderr) == (0, "")

@@ -13,7 +13,7 @@ from services.runtime.exchange import Refused, Response
 from tests import exporting
 from tests.calls import LOCAL
 from tests.receiver import hang, receiving
-from tests.waiting import until
+from tests.waiting import PROGRAM_S, until
 
 CODE = """
 import sys
@@ -26,7 +26,8 @@ assert not loaded, loaded
 
 
 def test_a_worker_that_calls_nobody_loads_no_http_library() -> None:
-    ended = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", CODE]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROGRAM_S)
     assert ended.returncode == 0, ended.stderr
 
 
@@ -46,7 +47,7 @@ async def test_calls_of_many_threads_share_one_loop_and_end_with_it() -> None:
         assert not pending
         for call in done:
             with pytest.raises(CancelledError):
-                call.result()
+                call.result(0)
         assert "calls" not in [thread.name for thread in threading.enumerate()]
 
 
