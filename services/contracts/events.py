@@ -108,11 +108,15 @@ class ExecutionResumed(Facts, frozen=True, kw_only=True, gc=False):
 
 
 class ExecutionAmended(Facts, frozen=True, kw_only=True, gc=False):
-    """The values of the request were changed before they were used; what was approved of them is void."""
+    """The values of the request were changed before they were used; what was approved of them is void.
+
+    `secret_fields` are values that readers must hide.
+    """
 
     requested_by: str
     parameters: Json
     plan: tuple[PlannedStep, ...]
+    secret_fields: tuple[str, ...] = ()
 
 
 class StepRunning(Facts, frozen=True, kw_only=True, gc=False):
@@ -194,7 +198,10 @@ class StepSkipped(Facts, frozen=True, kw_only=True, gc=False):
 
 
 class ApprovalDecided(Facts, frozen=True, kw_only=True, gc=False):
-    """One word on a waiting approval: approved, rejected or expired. `approvals` of `quorum` agree so far."""
+    """One word on a waiting approval: approved, rejected or expired. `approvals` of `quorum` agree so far.
+
+    `secret_fields` are values of `form` that readers must hide.
+    """
 
     step: str
     decision: str
@@ -205,6 +212,7 @@ class ApprovalDecided(Facts, frozen=True, kw_only=True, gc=False):
     content_hash: str | None
     approvals: int
     quorum: int
+    secret_fields: tuple[str, ...] = ()
 
 
 class ApprovalRemarked(Facts, frozen=True, kw_only=True, gc=False):

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Set
+from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 from services.contracts.errors import FieldError
@@ -11,6 +13,7 @@ SHOWN_CHARS_MAX = 80
 LISTED_MAX = 20
 INTEGER_BITS_SHOWN_MAX = 256
 UNKNOWN_FIELDS_MAX = 20
+LIKENESS_MIN = 0.8
 
 
 class Faults:
@@ -22,6 +25,10 @@ class Faults:
     def add(self, pointer: str, message: str) -> None:
         """Note one fault; `pointer` is the path as the sender wrote it."""
         self._errors.append(FieldError(pointer, message))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._errors)
 
     @property
     def errors(self) -> tuple[FieldError, ...]:
@@ -37,19 +44,33 @@ class Faults:
 class Fields:
     """One JSON-like object of a body. Reading a field of the wrong shape notes a fault and gives None."""
 
-    def __init__(self, body: Any, at: str, known: Collection[str], faults: Faults) -> None:
-        """`at` is the pointer of the object itself, "" for a whole body; unknown keys are faults at once."""
+    def __init__(
+        self,
+        body: Any,
+        at: str,
+        known: Collection[str],
+        faults: Faults,
+        hints: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`at` is the pointer of the object itself, "" for a whole body; unknown keys are faults at once.
+
+        `hints` say of unknown keys what to write instead.
+        """
         self.faults = faults
         self._at = at
         self._body: Mapping[str, Any] = {}
+        self.unknown: tuple[str, ...] = ()
         if not isinstance(body, Mapping):
             faults.add(at or "body", f"expected an object, found {shown(body)}")
             return
         self._body = body
         allowed = known if isinstance(known, Mapping | Set) else frozenset(known)
         unknown = [key for key in body if key not in allowed]
-        for key in unknown[:UNKNOWN_FIELDS_MAX]:
-            faults.add(self.pointer(clean(str(key))), f"unknown field; known: {listed(known)}")
+        self.unknown = tuple(str(key) for key in unknown[:UNKNOWN_FIELDS_MAX])
+        for key in self.unknown:
+            hint = hints.get(key) or _did_you_mean(key, known)
+            message = f"unknown field; known: {listed(known)}"
+            faults.add(self.pointer(clean(key)), f"{message}; {hint}" if hint else message)
         if len(unknown) > UNKNOWN_FIELDS_MAX:
             faults.add(at or "body", f"{len(unknown) - UNKNOWN_FIELDS_MAX} more unknown fields")
 
@@ -110,6 +131,18 @@ class Fields:
             else:
                 chosen[item] = len(chosen)
         return tuple(chosen)
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that differs from this one by its case or a letter or two; None if there is none."""
+    folded = {one.casefold(): one for one in known}
+    found = get_close_matches(name[:SHOWN_CHARS_MAX].casefold(), folded, n=1, cutoff=LIKENESS_MIN)
+    return folded[found[0]] if found else None
+
+
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    likely = nearest(name, known)
+    return f"did you mean {likely}?" if likely else ""
 
 
 def storable(text: str) -> bool:

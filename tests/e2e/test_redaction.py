@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from examples.demo.story import DATASET, DEFINITION
+from services.cli.dev.supervisor import TENANT
 from services.contracts import envelope
 from services.contracts.commands import JobRequested
 from services.runtime import entropy
@@ -20,6 +21,7 @@ from services.runtime.settings import Kafka
 from tests import canary
 from tests.canary import Place
 from tests.local import Local
+from tests.requesting import new_key
 from tests.waiting import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.slow]
@@ -29,6 +31,7 @@ COOKIE = f"session={entropy.token(12).hex()}"
 SIGNING = base64.b64encode(entropy.token(32)).decode()
 WRONG_PLACE = f"misplaced-{entropy.token(12).hex()}"
 PLAIN = f"plain-{entropy.token(12).hex()}"
+FORM = tuple(f"form-{entropy.token(12).hex()}" for _ in range(3))
 SECRETS = (HEADER.removeprefix("Bearer "), COOKIE.removeprefix("session="), SIGNING, WRONG_PLACE)
 
 
@@ -101,9 +104,20 @@ def dead_letter(local: Local, execution: str) -> None:
     assert producer.flush(30) == 0
 
 
+def millstream(local: Local, *words: str) -> Place:
+    """What a command prints, if it fails too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "--data", str(local.folder.root), *words],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"Traceback" not in done.stderr, done.stderr
+    return f"millstream {' '.join(words[:2])}", done.stdout + done.stderr
+
+
 def command_line(local: Local, execution: str) -> Iterator[Place]:
     """What the commands print, those that fail included."""
-    data = ("--data", str(local.folder.root))
     for words in (
         ("job", "get", execution),
         ("job", "list", "--json"),
@@ -113,14 +127,7 @@ def command_line(local: Local, execution: str) -> Iterator[Place]:
         ("config", "show", "--origin"),
         ("job", "get", "0" * 40),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "services.cli", *data, *words],
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert b"Traceback" not in done.stderr, done.stderr
-        yield f"millstream {' '.join(words[:2])}", done.stdout + done.stderr
+        yield millstream(local, *words)
 
 
 def metrics(local: Local) -> Iterator[Place]:
@@ -155,6 +162,74 @@ def test_no_secret_is_said_or_kept_in_clear(
     assert not canary.search((*SECRETS, local.api_key), places)
     # The stranger itself put it on the topic; nothing of ours carries it further.
     assert canary.search((PLAIN,), places) == ["topic job.requested"]
+
+
+@pytest.fixture(scope="module")
+def approved(local: Local) -> str:
+    """A request with secrets in its form and in that of its approval, by name and by declaration."""
+    form = [{"name": "account", "secret": True}, {"name": "card_pin"}, {"name": "note"}]
+    ask = {"step_name": "ask", "step_type": "WAIT_FOR_APPROVAL", "parameters": {"form": form}}
+    call = {
+        "step_name": "call",
+        "step_type": "API",
+        "parameters": {
+            "method": "POST",
+            "url": "http://127.0.0.1:9/",
+            "headers": {"x-session": "${account}"},
+            "data": {"pin": "${card_pin}", "cvv": "$.steps.ask.result.form.account"},
+            "timeout_s": 2,
+        },
+        "retry": {"max_attempts": 1},
+    }
+    values = {"account": FORM[0], "card_pin": FORM[1], "note": "seen"}
+    with api(local) as client:
+        client.put("/v1/pipelines/masked", json={"form": form, "steps": [ask, call]}).raise_for_status()
+        made = client.post("/v1/requests", json={"pipeline": "masked", "values": {**values, "note": "first"}})
+        id = str(made.raise_for_status().json()["id"])
+        until(lambda: client.get(f"/v1/requests/{id}").json()["status"] == "Pending", 30, "the approval")
+        client.post(f"/v1/requests/{id}/amend", json={"values": values}).raise_for_status()
+        content = client.get(f"/v1/requests/{id}").json()["content_hash"]
+    other = new_key(local.state["database_url"], "grace", TENANT)
+    with httpx.Client(base_url=local.state["api_url"], headers={"Authorization": f"Bearer {other}"}) as grace:
+        url = f"/v1/requests/{id}/steps/ask/approve"
+        bad = grace.post(url, json={"form": {**values, "note": 1}, "contentHash": content})
+        assert bad.status_code == 422
+        given = {"form": {**values, "account": FORM[2]}, "contentHash": content}
+        grace.post(url, json=given, timeout=30).raise_for_status()
+    with api(local) as client:
+        until(lambda: client.get(f"/v1/requests/{id}").json()["status"] == "Failed", 60, "the end")
+    return id
+
+
+def test_secrets_of_forms_are_shown_nowhere(local: Local, approved: str) -> None:
+    """Logs, step logs, answers, events, streams, the command line. Topics and tables hold them."""
+    with api(local) as client:
+        shown = [
+            (f"GET {path}", client.get(path, headers=more).content)
+            for path, more in (
+                (f"/v1/requests/{approved}", {}),
+                ("/v1/requests", {}),
+                (f"/v1/executions/{approved}/events", {}),
+                (f"/v1/executions/{approved}/events", {"Accept": "text/event-stream"}),
+                (f"/v1/executions/{approved}/steps/call/log", {}),
+            )
+        ]
+    ran = [
+        millstream(local, *words)
+        for words in (
+            ("request", "get", approved),
+            ("request", "get", approved, "--json"),
+            ("request", "watch", approved, "--jsonl"),
+            ("events", "tail", "--execution", approved, "--jsonl"),
+        )
+    ]
+    kept = [
+        (name, content)
+        for name, content in canary.places(local.state, local.api_key, [approved])
+        if not name.startswith(("topic ", "dump "))
+    ]
+    assert b"card_pin" in shown[0][1] and b"seen" in shown[0][1]
+    assert not canary.search(FORM, [*shown, *ran, *kept])
 
 
 def test_the_search_finds_what_is_there() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from services.contracts import events
+from services.contracts import events, public
 
 WORDS_MAX = 500
 
@@ -39,7 +39,7 @@ def with_word(
             at=event.occurred_at,
             owner=event.owner,
             remark=event.reason,
-            form=event.form,
+            form=public.masked(event.form, event.secret_fields),
             content_hash=event.content_hash,
             approvals=event.approvals,
             quorum=event.quorum,

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from services.api.core import approvals, steps
 from services.api.core.approvals import Word
 from services.api.core.steps import HookRun, Mark, Step
-from services.contracts import events
+from services.contracts import events, public
 from services.contracts.events import Event
 from services.contracts.status import Status, StepStatus
 
@@ -115,7 +115,8 @@ def evolve(state: Projection, event: Event) -> Projection:  # noqa: PLR0911 one 
         case events.ExecutionAmended():
             planned = steps.planned_again(state.steps, event)
             authors = (*state.authors, event.requested_by)
-            return replace(state, form=_values(event.parameters), steps=planned, authors=authors)
+            form = public.masked(_values(event.parameters), event.secret_fields)
+            return replace(state, form=form, steps=planned, authors=authors)
         case events.ApprovalDecided() | events.ApprovalRemarked():
             return replace(state, approvals=approvals.with_word(state.approvals, event))
         case events.HookCompleted() | events.HookFailed():
@@ -173,7 +174,9 @@ def _accepted(state: Projection, event: events.ExecutionAccepted) -> Projection:
         rerun_of=request.rerun_of,
         held=request.hold,
         run_at=request.run_at,
-        form=_values(request.parameters),
+        form=public.masked(
+            _values(request.parameters), public.declared(request.definition and request.definition.body)
+        ),
         steps=tuple(Step(planned.name, planned.kind, (mark,)) for planned in event.plan),
     )
 

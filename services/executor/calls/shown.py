@@ -6,22 +6,16 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import quote, quote_plus
 
 from services.contracts.commands import Json
+from services.contracts.secret_names import PATTERN, is_secret
 from services.runtime.redaction import MASK, redact, words
 
 BODY_CHARS = 3_500
 """Of a body in a step's log, whose lines have 4,000."""
 HEADERS_CHARS = 2_500
-NAMED = re.compile(
-    r"authori[sz]ation|token|passwd|password|passphrase|secret|api[_-]?key|private[_-]?key|cookie|credential"
-    r"|signature|session",
-    re.IGNORECASE,
-)
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters by which a receiver could write on a reader's terminal."""
-_PAIR = re.compile(
-    rf"""(?i)((?:{NAMED.pattern})\w*["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)[^\s,;&"'<}}]+"""
-)
+_PAIR = re.compile(rf"""(?i)({PATTERN}\w*["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)[^\s,;&"'<}}]+""")
 
 
 class Shown:
@@ -64,13 +58,13 @@ class Shown:
         path, mark, query = url.partition("?")
         pairs = (pair.partition("=") for pair in query.split("&"))
         shown = "&".join(
-            f"{name}={MASK}" if NAMED.search(name) else name + sign + value for name, sign, value in pairs
+            f"{name}={MASK}" if is_secret(name) else name + sign + value for name, sign, value in pairs
         )
         return self.plain(path + mark + shown)
 
     def headers(self, headers: Mapping[str, str]) -> str:
         """Headers for the log."""
-        pairs = (f"{name}: {MASK if NAMED.search(name) else value}" for name, value in headers.items())
+        pairs = (f"{name}: {MASK if is_secret(name) else value}" for name, value in headers.items())
         return redact("; ".join(pairs), self._forms)[:HEADERS_CHARS]
 
     def body(self, content: bytes, value: Json = None, chars: int = BODY_CHARS) -> str:
@@ -89,7 +83,7 @@ def _unnamed(value: Json) -> Json:
         case list():
             return [_unnamed(one) for one in value]
         case dict():
-            return {key: MASK if NAMED.search(key) else _unnamed(one) for key, one in value.items()}
+            return {key: MASK if is_secret(key) else _unnamed(one) for key, one in value.items()}
         case _:
             return value
 

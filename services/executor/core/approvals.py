@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from services.contracts import events, ids, names
+from services.contracts import events, ids, names, public
 from services.contracts.commands import ExecutionCommand, Json
 from services.executor.core.execution import Execution, Step
 from services.executor.core.story import Story
@@ -93,11 +93,13 @@ def approve(story: Story, wanted: ExecutionCommand) -> tuple[int, Held] | None:
         return None
     decided = story.execution.steps[index].visit
     assert decided is not None, "it was waiting"
-    output = {
+    output: dict[str, Json] = {
         "decision": "approved",
         "approved_by": [approval.by for approval in decided.approvals],
         "form": values,
     }
+    if secret := _secret_fields(step):
+        output["secret_fields"] = [*secret]
     return index, Held(done=True, output=output)
 
 
@@ -268,7 +270,12 @@ def _tell(
         content_hash=step.visit.content_hash,
         approvals=approvals,
         quorum=quorum(step),
+        secret_fields=_secret_fields(step),
     )
+
+
+def _secret_fields(step: Step) -> tuple[str, ...]:
+    return tuple(sorted(public.declared(_parameters(step))))
 
 
 def _parameters(step: Step) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from services.contracts import events
+from services.contracts import events, public
 from services.contracts.commands import ExecutionCommand, JobRequested
 from services.executor.core import approvals, ending, flow, form
 from services.executor.core import decide as deciding
@@ -177,8 +177,13 @@ def _amend(story: Story, wanted: ExecutionCommand) -> None:
         raise Refusal("bad_form", "; ".join(map(str, refused.errors))) from None
     if [step.name for step in plan] != [step.plan.name for step in state.steps]:
         raise Refusal("bad_form", "values: expected some that lead to the same steps")
+    definition = amended.definition and amended.definition.body
     story.tell(
-        events.ExecutionAmended, requested_by=wanted.requested_by, parameters=amended.parameters, plan=plan
+        events.ExecutionAmended,
+        requested_by=wanted.requested_by,
+        parameters=amended.parameters,
+        plan=plan,
+        secret_fields=tuple(sorted(public.declared(definition))),
     )
     if wanted.owner is not None:
         story.state = replace(story.execution, authors=(*story.execution.authors, wanted.owner))

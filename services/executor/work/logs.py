@@ -19,6 +19,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger
 
 from services.contracts import places
+from services.contracts.secret_names import PATTERN
 from services.executor.work.take import Take
 from services.runtime import telemetry
 from services.runtime.blobs import BlobExists, Blobs, BlobsUnavailable
@@ -35,8 +36,7 @@ SECRET_CHARS_MIN = 4
 _SAFE = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
 _NAME_BYTES_MAX = 200
 _USER_INFO = re.compile(r"://[^/\s@]+@")
-_NAMES = "password|passwd|secret|token|authorization|api[_-]?key"
-_NAMED = re.compile(rf"""(?i)((?<!\w)\w*(?:{_NAMES})\w*["']?\s*[=:]\s*["']?(?:bearer\s+)?)[^\s,;"'}}]+""")
+_NAMED = re.compile(rf"""(?i)((?<!\w)\w*{PATTERN}\w*["']?\s*[=:]\s*["']?(?:bearer\s+)?)[^\s,;"'}}]+""")
 _BOUND = frozenset({"execution", "step", "attempt", "take"})
 HIDDEN = "***"
 

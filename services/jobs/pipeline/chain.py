@@ -83,8 +83,11 @@ def _placed(node: Node, below: str | None) -> Node:
     return replace(node, placed=True, next=(Edge(below, node.at, certain=not node.leaves),))
 
 
-def of(nodes: Sequence[Node], faults: Faults) -> Chain:
-    """The chain of these steps, names distinct; faults are noted."""
+def of(nodes: Sequence[Node], faults: Faults, *, complete: bool = True) -> Chain:
+    """The chain of these steps, names distinct; faults are noted.
+
+    Where it is not `complete`, a step may be led to by what could not be read.
+    """
     by_name = {node.name: node for node in nodes}
     _refuse_unknown(nodes, by_name, faults)
     _refuse_disagreement(nodes, by_name, faults)
@@ -96,7 +99,7 @@ def of(nodes: Sequence[Node], faults: Faults) -> Chain:
     order = _walked(_first(nodes, edges), edges)
     only_called = {edge.to for node in nodes for edge in node.called} - {*order}
     for node in nodes:
-        if node.name not in order and node.name not in only_called:
+        if complete and node.name not in order and node.name not in only_called:
             faults.add(node.at or "body", f"step {shown(node.name)} is unreachable: no step leads to it")
     _refuse_endless(by_name, order, faults)
     _refuse_terminals(nodes, faults)

@@ -39,17 +39,19 @@ def parse(body: Any) -> Pipeline:
     if not loaded.steps and not faults.errors:
         wanted = f"a list of 1 to {load.STEPS_MAX} steps"
         faults.add("steps", f"expected {wanted}, found nothing: services alone run nothing")
-    known = services.read(loaded.services, faults)
+    known = services.read(loaded.services, faults, unread=loaded.services_unread)
     read = drafts.read(loaded, known, faults)
-    shape = chain.of([draft.node for draft in read], faults)
+    shape = chain.of([draft.node for draft in read], faults, complete=not loaded.ways_unread)
     by_name, calls = {draft.name: draft for draft in read}, Size(faults)
     calling = {draft.name: drafts.calls_of(draft, by_name, known, calls, faults) for draft in read}
     steps = _steps(loaded.top, read, calling)
     whole = Size(faults)
     for step in steps.values():
         whole.add((step.work.parameters, step.flow))
+    before = len(faults)
     declared = form.read(loaded.top)
-    given = loaded.top.get("form") is not None
+    # Of a form with faults nobody knows which values it was to name: what is used is no fault of its own.
+    given = loaded.top.get("form") is not None and len(faults) == before
     limits = policies.limits(loaded.top)
     fields = declared if given else references.derived(references.paths_read(read, calling, limits))
     values = frozenset(field.name for field in fields)

@@ -10,7 +10,7 @@ from services.jobs.pipeline.chain import Edge, Node
 from services.jobs.pipeline.hooks import Hook
 from services.jobs.pipeline.kinds import KINDS
 from services.jobs.pipeline.load import Loaded, Written
-from services.jobs.pipeline.services import Service
+from services.jobs.pipeline.services import Services
 from services.jobs.pipeline.size import Size
 from services.jobs.pipeline.work import Work
 
@@ -28,7 +28,7 @@ class Draft:
     node: Node
 
 
-def read(loaded: Loaded, known: Mapping[str, Service], faults: Faults) -> list[Draft]:
+def read(loaded: Loaded, known: Services, faults: Faults) -> list[Draft]:
     """The steps of a body that have a name of their own; faults are noted."""
     taken: dict[str, Written] = {}
     kept = [written for written in loaded.steps if _is_new(written, taken, faults)]
@@ -61,7 +61,7 @@ def _is_new(written: Written, taken: dict[str, Written], faults: Faults) -> bool
     return False
 
 
-def _work(fields: Fields, known: Mapping[str, Service]) -> tuple[str, Work]:
+def _work(fields: Fields, known: Services) -> tuple[str, Work]:
     """What the step does: its kind and parameters, or the action of a service."""
     action, type_ = fields.get("action"), fields.get("step_type")
     if action is not None:
@@ -75,7 +75,7 @@ def _work(fields: Fields, known: Mapping[str, Service]) -> tuple[str, Work]:
     return type_, KINDS[type_].read(fields.object("parameters", KINDS[type_].keys))
 
 
-def _acting(action: Any, fields: Fields, known: Mapping[str, Service]) -> tuple[str, Work]:
+def _acting(action: Any, fields: Fields, known: Services) -> tuple[str, Work]:
     at = fields.pointer("action")
     if action == hooks.NO_OP:
         fields.object("parameters", ())
@@ -127,7 +127,7 @@ def _text(fields: Fields, key: str) -> str | None:
 
 
 def calls_of(
-    draft: Draft, drafts: Mapping[str, Draft], known: Mapping[str, Service], size: Size, faults: Faults
+    draft: Draft, drafts: Mapping[str, Draft], known: Services, size: Size, faults: Faults
 ) -> dict[str, Work]:
     """The call of each hook that makes one, by the hook's pointer. Raises Refused when they are too large."""
     found = {}

@@ -68,7 +68,7 @@ def _checked_field(entry: Fields, name: str, type_: str) -> FormField:
     bare = FormField(
         name=name,
         type=type_,
-        required=_flag(entry, "required", given_default is None),
+        required=_flag(entry, "required", otherwise=given_default is None),
         title=entry.text("title", required=False, chars_max=200),
         description=entry.text("description", required=False),
         min_length=_length(entry, "min_length", type_),
@@ -76,7 +76,9 @@ def _checked_field(entry: Fields, name: str, type_: str) -> FormField:
         pattern=_pattern(entry, type_),
         min=_bound(entry, "min", type_),
         max=_bound(entry, "max", type_),
+        secret=_flag(entry, "secret", otherwise=False),
     )
+    _refuse_shown(entry, bare)
     _in_order(entry, bare.min_length, bare.max_length, "length")
     _in_order(entry, bare.min, bare.max, "")
     choices: list[Json] = []
@@ -93,11 +95,19 @@ def _checked_field(entry: Fields, name: str, type_: str) -> FormField:
     return field
 
 
+def _refuse_shown(entry: Fields, field: FormField) -> None:
+    """Every viewer reads the definition."""
+    for key in ("default", "choices"):
+        if field.secret and entry.get(key) is not None:
+            message = f"expected no {key} for a secret field: a definition is no place for secrets; remove it"
+            entry.faults.add(entry.pointer(key), message)
+
+
 def _as_arguments(field: FormField) -> dict[str, Any]:
     return {key: getattr(field, key) for key in KEYS}
 
 
-def _flag(entry: Fields, key: str, otherwise: bool) -> bool:
+def _flag(entry: Fields, key: str, *, otherwise: bool) -> bool:
     value = entry.get(key)
     if value is None:
         return otherwise

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from services.jobs.fields import Faults, Fields, clean, shown
+from services.jobs.pipeline.hints import HINTS, meant
 
 BYTES_MAX = 64 * 1024
 STEPS_MAX = 100
@@ -45,12 +46,23 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A body taken apart. `services` are (name, pointer, value). `listed`: the steps have an order."""
+    """A body taken apart. `services` are (name, pointer, value). `listed`: the steps have an order.
+
+    `services_unread`, `ways_unread`: a key that was meant to hold services, or to lead to another step,
+    has a name that is unknown here. What it should have held is then no fault of its own.
+    """
 
     top: Fields
     steps: tuple[Written, ...]
     services: tuple[tuple[str, str, Any], ...]
     listed: bool
+    services_unread: bool = False
+
+    @property
+    def ways_unread(self) -> bool:
+        """Whether a step has a misspelt hook or link."""
+        ways = (*CHAIN_KEYS, *HOOK_KEYS)
+        return any(meant(key, STEP_KEYS) in ways for step in self.steps for key in step.fields.unknown)
 
 
 def load(body: Any, faults: Faults) -> Loaded:
@@ -62,7 +74,7 @@ def load(body: Any, faults: Faults) -> Loaded:
     if isinstance(body, Mapping) and "step_name" in body:
         alone = _step(body, "", faults)
         return Loaded(Fields({}, "", BODY_KEYS, faults), (alone,), (), listed=False)
-    top = Fields(body, "", BODY_KEYS, faults)
+    top = Fields(body, "", BODY_KEYS, faults, HINTS)
     given = [key for key in ("steps", *BOOKS) if top.get(key) is not None]
     steps: tuple[Written, ...] = ()
     if len(given) > 1:
@@ -71,7 +83,10 @@ def load(body: Any, faults: Faults) -> Loaded:
         steps = _listed(body, "steps", "steps", faults)
     elif given:
         steps = _tasks(top.object(given[0], ("tasks",)))
-    return Loaded(top, steps, _services(top), listed=given == ["steps"])
+    before = len(faults)
+    found = _services(top)
+    unread = len(faults) > before or any(meant(key, BODY_KEYS) in SERVICES for key in top.unknown)
+    return Loaded(top, steps, found, listed=given == ["steps"], services_unread=unread)
 
 
 def as_object(body: Any) -> dict[str, Any]:
@@ -110,7 +125,7 @@ def _listed(body: Mapping[str, Any], key: str, at: str, faults: Faults) -> tuple
 
 
 def _step(item: Any, at: str, faults: Faults) -> Written:
-    fields = Fields(item, at, ("step_name", *STEP_KEYS), faults)
+    fields = Fields(item, at, ("step_name", *STEP_KEYS), faults, HINTS)
     return Written(fields.get("step_name"), at, fields.pointer("step_name"), fields)
 
 
@@ -123,7 +138,7 @@ def _tasks(book: Fields) -> tuple[Written, ...]:
     written = []
     for name, task in tasks.items():
         pointer = f"{at}.{clean(str(name))}"
-        fields = Fields({} if task is None else task, pointer, STEP_KEYS, book.faults)
+        fields = Fields({} if task is None else task, pointer, STEP_KEYS, book.faults, HINTS)
         written.append(Written(name, pointer, pointer, fields))
     return tuple(written)
 

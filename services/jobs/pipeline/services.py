@@ -35,15 +35,24 @@ _PARAMETERS = ("baseUrl", "allow_host", "actions", *calls.OWN_KEYS)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A checked service: its actions by name, each a whole call."""
+    """A checked service: its actions by name, each a whole call. `unread`: it has faults of its own."""
 
     name: str
     actions: Mapping[str, Work]
+    unread: bool
 
 
-def read(found: tuple[tuple[str, str, Any], ...], faults: Faults) -> dict[str, Service]:
+class Services(dict[str, Service]):
+    """The services of a body by name. `unread`: there may be more, in what could not be read."""
+
+    def __init__(self, *, unread: bool) -> None:
+        super().__init__()
+        self.unread = unread
+
+
+def read(found: tuple[tuple[str, str, Any], ...], faults: Faults, *, unread: bool) -> Services:
     """The services of a body, (name, pointer, value) each; faults are noted."""
-    services: dict[str, Service] = {}
+    services = Services(unread=unread)
     for name, at, value in found:
         if not NAME.fullmatch(name) or name == RESERVED:
             faults.add(at, f"expected a name of a service ({NAME_RULE}, not std), found {shown(name)}")
@@ -59,6 +68,7 @@ def with_own(call: Work, own: Fields) -> Work:
 
 
 def _service(name: str, fields: Fields) -> Service:
+    before = len(fields.faults)
     if fields.get("type") != "HTTP":
         message = f"unknown type {shown(fields.get('type'))} of a service; known: HTTP"
         fields.faults.add(fields.pointer("type"), message)
@@ -74,7 +84,7 @@ def _service(name: str, fields: Fields) -> Service:
         entry = Fields(value, at, ("parameters", "description"), fields.faults)
         called = _action(entry.object("parameters", calls.KEYS), base, allowed)
         actions[action] = calls.merged(Work({"headers": {}, **shared.parameters}, shared.places), called)
-    return Service(name, actions)
+    return Service(name, actions, unread=len(fields.faults) > before or bool(fields.unknown))
 
 
 def _base(parameters: Fields) -> tuple[str | None, bool]:
@@ -139,12 +149,19 @@ def _joined(base: str, path: str) -> str:
     return f"{base.rstrip('/')}{between}{path}"
 
 
-def called(name: str, services: Mapping[str, Service]) -> Work | str:
-    """The call that `Service:action` names; a text says why there is none."""
+def called(name: str, services: Services) -> Work | str:
+    """The call that `Service:action` names; a text says why there is none.
+
+    Where it may be in what could not be read, an empty one stands for it: that fault has been told.
+    """
     service, _, action = name.partition(":")
     if service not in services:
+        if services.unread:
+            return Work({})
         return f"unknown service {shown(service)}; known: {listed(services)}"
     actions = services[service].actions
     if action not in actions:
+        if services[service].unread:
+            return Work({})
         return f"unknown action {shown(action)} of service {service}; known: {listed(actions)}"
     return actions[action]

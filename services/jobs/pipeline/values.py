@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from services.contracts.commands import Json
+from services.contracts.secret_names import is_secret
 from services.jobs.fields import Faults, Fields, clean, listed, shown, storable
 from services.language import patterns
 from services.language.values import Unfit, equal, measured
@@ -16,7 +17,7 @@ VALUE_BYTES_MAX = 64 * 1024
 INTEGER_LIMIT = 2**63
 ANY = "any"
 KEYS = (
-    *("name", "type", "required", "choices", "default", "title", "description"),
+    *("name", "type", "required", "choices", "default", "title", "description", "secret"),
     *("min_length", "max_length", "pattern", "min", "max"),
 )
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -24,7 +25,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormField:
-    """One value of a form. `default` None = none; bounds None = those of the type."""
+    """One value of a form. `default` None = none; bounds None = those of the type. `secret`: never shown."""
 
     name: str
     type: str = ANY
@@ -38,11 +39,17 @@ class FormField:
     pattern: str | None = None
     min: Json = None
     max: Json = None
+    secret: bool = False
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its value must not be shown: it says so, or its name does."""
+        return self.secret or is_secret(self.name)
 
     def as_json(self) -> dict[str, Json]:
         """The field as a definition would write it, without what is not said."""
         told = {key: getattr(self, key) for key in KEYS}
-        told["choices"] = list(self.choices) or None
+        told["choices"], told["secret"] = list(self.choices) or None, self.secret or None
         return {key: value for key, value in told.items() if value is not None}
 
 
@@ -62,7 +69,8 @@ def checked(form: Sequence[FormField], values: Json, faults: Faults, at: str = "
                 found[field.name] = None  # a value like any other: whoever sends it wants it filled in
             continue
         if fault := fault_of(field, value):
-            faults.add(given.pointer(field.name), fault)
+            unshown = f"expected {_wanted(field)}, found another value (not shown: it is a secret)"
+            faults.add(given.pointer(field.name), unshown if field.hidden else fault)
         else:
             found[field.name] = value
     return found

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.contracts import events, ids
+from services.contracts import events, ids, public
 from services.contracts.status import Status, StepStatus
 from tests.service.executor.house import claim, outcome
 from tests.service.executor.pipelines import ID, Runner, approval, call, chain, goto, request, step
@@ -459,3 +459,20 @@ def test_a_second_coming_asks_again(runner: Runner) -> None:
     assert runner.refusal() == ("approve", "content_changed")
     now = asked_for(runner).content_hash
     assert runner.tell("approve", key="3", step="ok", content_hash=now)[0] == "approval.decided"
+
+
+# ---------------------------------------------------------------- secrets
+
+
+def test_a_secret_of_an_approval_is_for_later_steps_and_for_no_reader(runner: Runner) -> None:
+    fields = [{"name": "code", "secret": True}, {"name": "pin"}, {"name": "note"}]
+    given = {"code": "hush-1", "pin": "hush-2", "note": "seen"}
+    waiting(runner, form=fields)
+    runner.tell("approve", "alice", values=given)
+    assert runner.desk.state(request()).steps[0].output["form"] == given
+    shown = [public.view(event) for event in runner.desk.history(ID)]
+    assert "hush" not in str(shown)
+    hidden = {"code": "***", "pin": "***", "note": "seen"}
+    (decided,) = [one for one in shown if one["type"] == "approval.decided"]
+    (completed,) = [one for one in shown if one["type"] == "step.completed" and one["step"] == "approve"]
+    assert decided["form"] == completed["output"]["form"] == hidden

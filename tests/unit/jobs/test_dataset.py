@@ -65,7 +65,7 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
         [
             (
                 "colums: unknown field; known: source, table, description, columns, batch, filters,"
-                " time_column, order_by, formats, limits, content"
+                " time_column, order_by, formats, limits, content; did you mean columns?"
             )
         ],
     ),

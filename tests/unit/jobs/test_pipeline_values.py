@@ -150,6 +150,24 @@ def test_an_empty_form_takes_no_values() -> None:
         pipeline.given_values(found, {"x": 1})
 
 
+@pytest.mark.parametrize("field", [{"secret": True}, {"name": "card_pin"}])
+def test_a_secret_value_that_does_not_fit_is_not_repeated(field: dict[str, Any]) -> None:
+    (read,) = form.parse([{"name": "x", "pattern": "[0-9]{4}", "title": "Code", **field}])
+    faults = Faults()
+    values.checked((read,), {read.name: "hush-hush"}, faults)
+    (error,) = faults.errors
+    wanted = "expected Code, text that matches [0-9]{4}, found another value (not shown: it is a secret)"
+    assert str(error) == f"values.{read.name}: {wanted}"
+
+
+def test_a_secret_field_has_no_value_in_the_definition() -> None:
+    with pytest.raises(Refused) as caught:
+        form.parse([{"name": "x", "secret": True, "default": "a", "choices": ["a"]}])
+    assert [error.pointer for error in caught.value.errors] == ["form[0].default", "form[0].choices"]
+    (read,) = form.parse([{"name": "x", "secret": True}])
+    assert form.parse([read.as_json()]) == (read,)
+
+
 def test_choices_are_compared_as_json() -> None:
     assert faults_of({"type": "any", "choices": [1, 0]}, True) == [
         "values.x: unknown choice true; known: 1, 0"

@@ -182,7 +182,7 @@ BAD: dict[str, tuple[Mapping[str, Any], dict[str, Any], list[str]]] = {
     "unknown field": (
         DATASET,
         {"filter": []},
-        [f"params.filter: unknown field; known: {PARAM_NAMES}"],
+        [f"params.filter: unknown field; known: {PARAM_NAMES}; did you mean filters?"],
     ),
     "params no object": (
         DATASET,
