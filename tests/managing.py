@@ -89,6 +89,7 @@ class Managers:
             "PATH": os.environ["PATH"],
             "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": self.stack.bootstrap,
             "MILLSTREAM_DATABASE_URL": self.database_url,
+            "MILLSTREAM_BLOBS__URL": (self.folder / "blobs").resolve().as_uri(),
             "MILLSTREAM_HEALTH__PORT": str(port),
         }
         log_path = self.folder / "manager.log"

@@ -61,6 +61,7 @@ class Server:
             settings.kafka,
             settings.database,
             settings.loop,
+            settings.blobs,
             write_rows=read_tables.write_rows,
         )
         self._projector_stop = threading.Event()

@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from services.cli import output, topics
-from services.cli.letters import REASONS
+from services.cli.letters import CLAIM, REASONS
 from services.cli.output import AsJson
 from services.contracts import envelope, events
 from services.contracts.codec import ON_TOPIC, RECORDS, Record
@@ -169,7 +169,10 @@ def _dead_letter() -> Json:
         "title": "Dead letter",
         "summary": "A record as it came, the reason in headers; or, without a value, what became of one.",
         "contentType": "application/octet-stream",
-        "headers": {"type": "object", "properties": {name: {"type": "string"} for name in REASONS}},
+        "headers": {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in (*REASONS, *CLAIM)},
+        },
         "bindings": {"kafka": {"key": {"type": "string", "description": "that of the record"}, **BINDING}},
     }
 

@@ -21,6 +21,8 @@ SETTLES, SETTLED, SETTLED_BY, NOTE = "ms_settles", "ms_settled", "ms_settled_by"
 RESENT, DISCARDED = "resent", "discarded"
 REASONS = ("ms_reason", "ms_error", "ms_origin", "ms_service")
 """What a service adds to the headers of a record that it gives up on."""
+CLAIM = ("ms_bytes", "ms_sha256", "ms_claim")
+"""What it adds where the record does not fit: size and hash of the value, and where the whole record lies."""
 REJECTED = "rejected"
 """The reason of a request that the manager refused. Its execution ended by that: sent again, nothing runs."""
 SENT_WITHIN_S = 30.0
@@ -56,7 +58,10 @@ class Letter:
     @property
     def original_headers(self) -> Headers:
         """The headers that the record had when it was given up."""
-        return tuple((name, value) for name, value in self.record.headers if name not in REASONS)
+        headers = self.record.headers
+        # Ours come last; a record may have brought headers of the same names.
+        found = (index for index, (name, _) in enumerate(headers) if name == REASONS[0])
+        return headers[: max(found, default=len(headers))]
 
 
 def read(log: Log, topics: Sequence[str]) -> Iterator[Letter]:
@@ -65,10 +70,15 @@ def read(log: Log, topics: Sequence[str]) -> Iterator[Letter]:
     for record in log.read(log.bounds(log.spots(topics))):
         records[record.topic].append(record)
     for topic in topics:
-        settled = {text: record for record in records[topic] if (text := record.header(SETTLES))}
+        settled = {record.header(SETTLES): record for record in records[topic] if _settles(record)}
         for record in records[topic]:
-            if record.header(SETTLES) is None:
+            if not _settles(record):
                 yield Letter(record, settled.get(f"{record.partition}/{record.offset}"))
+
+
+def _settles(record: Stored) -> bool:
+    """A record that was given up may have brought such a header itself: only a letter has a reason."""
+    return record.header(SETTLES) is not None and record.header(REASONS[0]) is None
 
 
 def find(log: Log, address: str, topics: Sequence[str]) -> Letter:

@@ -44,7 +44,13 @@ def manage() -> int:
     budget = Budget(**chosen.budget.model_dump())
     manager = Manager(codec(), (chosen.dispatch.short_window, chosen.dispatch.long_window), budget)
     loop = run.processor(
-        manager, chosen.kafka, chosen.database, chosen.loop, outputs=OUTPUTS, write_rows=permits.write
+        manager,
+        chosen.kafka,
+        chosen.database,
+        chosen.loop,
+        chosen.blobs,
+        outputs=OUTPUTS,
+        write_rows=permits.write,
     )
     health = HealthServer(chosen.health.host, chosen.health.port, loop.live, loop.ready)
     health.start()

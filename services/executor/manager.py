@@ -28,8 +28,9 @@ from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
 from services.executor.permits import PermitsContended, permit_rows
 from services.jobs.refused import Refused
-from services.runtime.processor.batch import RECORD_BYTES_MAX, dead_letter
+from services.runtime.processor.batch import RECORD_BYTES_MAX, TIMER_AGAIN
 from services.runtime.processor.handler import Handler
+from services.runtime.processor.letters import dead_letter
 from services.runtime.processor.types import Change, Contended, Input, Poison, Routed, Row
 
 # Faults that lie in the work and not in the sender: a live execution ends by them. A forged record changes
@@ -39,6 +40,8 @@ DEFINITION_WAIT = timedelta(seconds=30)
 COMMAND_WAIT = timedelta(seconds=60)
 EARLY_COMMANDS_MAX = 100
 EARLY_BYTES_MAX = 1 << 20
+# An execution that waits for one of these waits for ever if it cannot be processed.
+_AWAITED = frozenset({"job.requested", "step.completed"})
 # Where a worker says that it has taken or ended a step.
 _ANSWERS = ("step.progressed", "step.completed")
 
@@ -171,14 +174,27 @@ class Manager(Handler[State]):
         return self._written(story, state, ())
 
     def poisoned(
-        self, key: str, state: State | None, error: Poison, dead_letter: str, now: datetime
+        self, key: str, state: State | None, error: Poison, record: Input | None, now: datetime
     ) -> Change[State] | None:
-        """A live execution must not wait for what can never be processed."""
-        matters = dead_letter.startswith(("job.requested/", "step.completed/", "timer/"))
-        if not matters or not isinstance(state, Execution) or error.reason not in _OURS:
+        """A live execution must not wait for what can never be processed, nor a request for its answer."""
+        if error.reason not in _OURS or (record is not None and record.topic not in _AWAITED):
             return None
-        story = decide.fail(state, error.reason, str(error)[:500], dead_letter, now)
-        return self._told(story, state) if story else None
+        address = f"timer/{key}" if record is None else record.address
+        match state:
+            case Execution():
+                story = decide.fail(state, error.reason, str(error)[:500], address, now)
+                if story:
+                    return self._told(story, state)
+                # Of one that has ended only actions are left, which are tried again.
+                return replace(_change(state), due_at=now + TIMER_AGAIN) if record is None else None
+            case Parked() if record is None:
+                return self._give_up(state, error, now)
+            case None if record is not None and record.topic == "job.requested":
+                wanted = self._codec.decode(record.topic, record.value)
+                assert isinstance(wanted, JobRequested), "its topic's records only"
+                return self._give_up(Parked(request=wanted, until=now), error, now)
+            case _:
+                return None
 
     def reconcile(self, state: State, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:
         """What only a lost log knew of: steps that nobody has claimed or ended, and executions to begin.
@@ -260,6 +276,19 @@ class Manager(Handler[State]):
             message = f'unknown {kind} "{wanted.definition_id}" in tenant {wanted.tenant}'
             return self._reject(parked, wanted, (FieldError("definition_id", message),), now)
         return _kept(parked)
+
+    def _give_up(self, parked: Parked, error: Poison, now: datetime) -> Change[State]:
+        """What was parked can never go on: its request is answered, its records are dead letters."""
+        records = parked.commands if parked.record is None else (*parked.commands, parked.record)
+        letters = tuple(dead_letter(self.name, record, error) for record in records)
+        wanted = parked.request
+        if wanted is None:
+            return Change(None, out=letters)
+        fault = FieldError(
+            "", f"{error.reason}: it could not be processed; the dead letters have the details"
+        )
+        story = decide.reject(wanted, request.request_hash(wanted), (fault,), now)
+        return self._told(story, None, letters)
 
     def _with_letter(self, change: Change[State], record: Input | None) -> Change[State]:
         """A timer brings no record of which the loop could make the dead letter: the parked one it is."""

@@ -28,6 +28,7 @@ class ManagerSettings(BaseModel):
     database: Database
     loop: Loop
     budget: Budget
+    blobs: Blobs
     dispatch: Dispatch
     health: Health
     crash: Crash

@@ -51,7 +51,9 @@ def serve() -> int:
     crash.arm(chosen.crash)
     log.info("started", settings=settings.masked(chosen))
     stop = signals.install()
-    loop = run.processor(Matcher(codec()), chosen.kafka, chosen.database, chosen.loop, write_rows=write_rows)
+    loop = run.processor(
+        Matcher(codec()), chosen.kafka, chosen.database, chosen.loop, chosen.blobs, write_rows=write_rows
+    )
     matcher = _Matching(loop, stop)
     matcher.start()
     crashed = False

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Crash, Database, Health, Kafka, Loop, Outbound, Sealing
+from services.runtime.settings import Blobs, Crash, Database, Health, Kafka, Loop, Outbound, Sealing
 
 
 class Settings(BaseModel):
@@ -12,6 +12,7 @@ class Settings(BaseModel):
     kafka: Kafka
     database: Database
     loop: Loop
+    blobs: Blobs
     sealing: Sealing
     outbound: Outbound
     health: Health

@@ -80,6 +80,8 @@ def producer_config(settings: Kafka, client_id: str) -> Config:
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 131_072,
         "topic.metadata.refresh.interval.ms": 30_000,
+        # Shorter than message.timeout.ms, so that a topic that is missing is told as such.
+        "topic.metadata.propagation.max.ms": 5_000,
         "allow.auto.create.topics": False,
         "reconnect.backoff.max.ms": 1_000,
     }

@@ -91,9 +91,10 @@ class Counting(Handler[Count]):
         return Change(fired, out=(self._answer(key, f"fired{fired.fired}"),))
 
     def poisoned(
-        self, key: str, state: Count | None, error: Poison, dead_letter: str, now: datetime
+        self, key: str, state: Count | None, error: Poison, record: Input | None, now: datetime
     ) -> Change[Count] | None:
-        failed = replace(state or Count(), failed=f"{error.reason} {dead_letter}", due_at=None)
+        address = record.address if record else f"timer/{key}"
+        failed = replace(state or Count(), failed=f"{error.reason} {address}", due_at=None)
         return Change(failed, out=(self._answer(key, "failed"),))
 
     def reconcile(self, state: Count, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:

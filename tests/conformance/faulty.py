@@ -21,6 +21,7 @@ class FaultyStore:
         self.die_before_commit = self.die_after_commit = self.lose_answer = False
         self.away = False
         self.fail_to_acquire = 0
+        self.commits = 0
 
     def acquire(self, parts: Sequence[int]) -> Any:
         if self.fail_to_acquire:
@@ -40,6 +41,7 @@ class FaultyStore:
         rows: Sequence[Row],
         wakes: Sequence[str],
     ) -> None:
+        self.commits += 1
         if self.away:
             raise Backpressure("the database is away")
         if self.die_before_commit:

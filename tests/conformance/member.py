@@ -13,6 +13,7 @@ from services.runtime import crash, settings, signals
 from services.runtime.processor.kafka import KafkaLog
 from services.runtime.processor.loop import Limits, Processor
 from services.runtime.processor.postgres import PostgresStore
+from tests.claims import in_memory
 from tests.conformance.counting import Counting
 from tests.conformance.worlds import writer
 
@@ -28,7 +29,7 @@ def main() -> None:
     broker = {"bootstrap_servers": os.environ["BOOTSTRAP"], "group_protocol": os.environ["PROTOCOL"]}
     log = KafkaLog(settings.Kafka.model_validate(broker), name, f"{name}-{os.getpid()}")
     handler = Counting(tuple(inputs), output, name)
-    Processor(handler, store, log, (output,), Limits(idle_s=0.02)).run(stop)
+    Processor(handler, store, log, in_memory(), (output,), Limits(idle_s=0.02)).run(stop)
 
 
 if __name__ == "__main__":

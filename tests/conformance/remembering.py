@@ -105,7 +105,7 @@ class Remembering(Counting):
         return replace(change, memo=memo)
 
     def poisoned(
-        self, key: str, state: Count | None, error: Poison, dead_letter: str, now: datetime
+        self, key: str, state: Count | None, error: Poison, record: Input | None, now: datetime
     ) -> Change[Count] | None:
         self.counted.add(key)
-        return super().poisoned(key, state, error, dead_letter, now)
+        return super().poisoned(key, state, error, record, now)

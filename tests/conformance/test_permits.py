@@ -20,6 +20,7 @@ from services.runtime.processor.loop import Limits, Processor
 from services.runtime.processor.postgres import PostgresStore
 from services.runtime.processor.store import Store
 from services.runtime.schemas import codec
+from tests.claims import in_memory
 from tests.conformance import permit_books
 from tests.conformance.faulty import FaultyStore, Killed
 from tests.service.executor.house import DEAD, command, job, outcome
@@ -87,7 +88,7 @@ class Managers:
 
     def add(self) -> None:
         store, log = FaultyStore(self.body.store()), MemoryLog(self.broker)
-        loop = Processor(Manager(codec()), store, log, OUTPUTS, Limits(idle_s=0.01))
+        loop = Processor(Manager(codec()), store, log, in_memory(), OUTPUTS, Limits(idle_s=0.01))
         log.join(INPUTS)
         self.members.append((loop, log, store))
 

@@ -10,7 +10,7 @@ from tests.conformance.counting import Count
 from tests.conformance.faulty import Killed
 from tests.conformance.remembering import Remembering
 from tests.conformance.turning import KEYS, QUICK, Member, answered, put_all, settled, turned
-from tests.conformance.worlds import PARTITIONS, SEAT, MemoryWorld, World, answers, state_of
+from tests.conformance.worlds import PARTITIONS, SEAT, World, answers, state_of
 
 HUNGRY = KEYS[::2]
 """Of the keys, those whose state gets a timer; the others are in no memory."""
@@ -154,11 +154,7 @@ def test_the_memory_is_made_anew_when_taking_indexes_up_fails_half_way(world: Wo
 
 
 @pytest.mark.parametrize("text", [SEAT, "nul"])
-def test_what_a_batch_counts_is_forgotten_when_it_is_decided_again(
-    world: World, request: pytest.FixtureRequest, text: str
-) -> None:
-    if isinstance(world, MemoryWorld) and text == "nul":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a store in memory refuses no data"))
+def test_what_a_batch_counts_is_forgotten_when_it_is_decided_again(world: World, text: str) -> None:
     one = Rememberer.of(world)
     world.put("in.a", "k5", text.encode())
     world.put("in.b", "k7", text.encode())

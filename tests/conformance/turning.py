@@ -22,7 +22,9 @@ class Member:
         """`handler` is the world's unless given: one that remembers belongs to one member."""
         handler = handler or world.handler
         self.store, self.log = FaultyStore(world.store()), FaultyLog(world.log())
-        self.processor: Processor[Count] = Processor(handler, self.store, self.log, (handler.output,), limits)
+        self.processor: Processor[Count] = Processor(
+            handler, self.store, self.log, world.letters(), (handler.output,), limits
+        )
         self.log.join(handler.inputs)
 
     def turn(self) -> None:

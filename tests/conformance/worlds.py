@@ -7,20 +7,25 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from services.contracts.envelope import Outgoing
-from services.runtime import kafka, settings
+from services.runtime import blobs, kafka, settings
+from services.runtime.blobs import Blobs
 from services.runtime.entropy import LocalClock
 from services.runtime.memory.log import Broker, MemoryLog
 from services.runtime.memory.store import MemoryStore, Tables
 from services.runtime.processor import tables
 from services.runtime.processor.kafka import KafkaLog
+from services.runtime.processor.letters import Letters
 from services.runtime.processor.log import Log
+from services.runtime.processor.outbox import pack
 from services.runtime.processor.postgres import PostgresStore
 from services.runtime.processor.store import Store
-from services.runtime.processor.types import Contended, Input, Row
+from services.runtime.processor.types import Contended, DataError, Input, Row
+from tests.claims import in_memory
 from tests.conformance.counting import Count, Counting
 from tests.stack import Stack, transaction
 from tests.waiting import until
@@ -35,7 +40,15 @@ class World(Protocol):
     """A place with two inputs, one output, and room for several members."""
 
     handler: Counting
+    blobs: Blobs
 
+    def letters(self) -> Letters: ...
+    def put_compressed(self, topic: str, key: str, value: bytes) -> None: ...
+    def leave_behind(self, index: int, records: Sequence[Outgoing]) -> None: ...
+    def limit(self, topic: str, record_bytes_max: int) -> None: ...
+    def remove(self, topic: str) -> None: ...
+    def make(self, topic: str) -> None: ...
+    def topic(self, base: str) -> str: ...
     def store(self) -> Store: ...
     def log(self) -> Log: ...
     def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None: ...
@@ -65,11 +78,30 @@ class MemoryWorld:
     def __init__(self) -> None:
         self.handler = Counting(("in.a", "in.b"), "out")
         self.broker = Broker(PARTITIONS)
-        self.broker.create("in.a", "in.b", "out", "in.a.dlq", "in.b.dlq")
+        self.broker.create("in.a", "in.b", "out", "in.a.dlq", "in.b.dlq", "out.dlq")
         self.tables = Tables(LocalClock())
+        self.blobs = blobs.in_memory()
+
+    def letters(self) -> Letters:
+        return in_memory(self.blobs)
+
+    def put_compressed(self, topic: str, key: str, value: bytes) -> None:
+        self.put(topic, key, value)
+
+    def leave_behind(self, index: int, records: Sequence[Outgoing]) -> None:
+        self.tables.outboxes[index] = pack(records)
+
+    def limit(self, topic: str, record_bytes_max: int) -> None:
+        self.broker.record_bytes_max[topic] = record_bytes_max
+
+    def remove(self, topic: str) -> None:
+        del self.broker.topics[topic]
+
+    def topic(self, base: str) -> str:
+        return base
 
     def store(self) -> MemoryStore:
-        return MemoryStore(self.tables, _refuse_taken)
+        return MemoryStore(self.tables, _refuse)
 
     def log(self) -> MemoryLog:
         return MemoryLog(self.broker)
@@ -86,6 +118,9 @@ class MemoryWorld:
     def recreate(self, topic: str) -> None:
         self.broker.create(topic)
 
+    def make(self, topic: str) -> None:
+        self.broker.create(topic)
+
     def row_texts(self) -> list[str]:
         return [row.values["text"] for row in self.tables.rows]
 
@@ -99,7 +134,9 @@ class RealWorld:
         self.kafka = stack.kafka.model_copy(update={"group_protocol": group_protocol})
         self.handler = Counting((f"in.a.{tag}", f"in.b.{tag}"), f"out.{tag}", tag)
         self._admin = kafka.Admin(stack.kafka, f"world-{tag}")
-        self._create(*self.handler.inputs, self.handler.output, *(f"{t}.dlq" for t in self.handler.inputs))
+        topics = (*self.handler.inputs, self.handler.output)
+        self._create(*topics, *(f"{topic}.dlq" for topic in topics))
+        self.blobs = blobs.in_memory()
         self.publisher = kafka.Publisher(stack.kafka, f"world-{tag}")
         self.database_url = stack.fresh_database()
         with self.sql() as cursor:
@@ -117,13 +154,40 @@ class RealWorld:
         name = self.handler.name
         return KafkaLog(self.kafka, name, f"{name}-{next(_number)}")
 
+    def letters(self) -> Letters:
+        return in_memory(self.blobs)
+
+    def put_compressed(self, topic: str, key: str, value: bytes) -> None:
+        size = {"message.max.bytes": 100_000_000, "compression.type": "zstd"}
+        producer = Producer({"bootstrap.servers": self.stack.bootstrap, **size})
+        producer.produce(self.topic(topic), value, key)
+        assert producer.flush(20) == 0
+
+    def leave_behind(self, index: int, records: Sequence[Outgoing]) -> None:
+        with self.sql() as cursor:
+            cursor.execute(
+                f"INSERT INTO {self.handler.name}.part_outbox VALUES (%s, 0, %s)", (index, pack(records))
+            )
+
+    def limit(self, topic: str, record_bytes_max: int) -> None:
+        entry = ConfigEntry(
+            "max.message.bytes", str(record_bytes_max), incremental_operation=AlterConfigOpType.SET
+        )
+        changed = ConfigResource(ResourceType.TOPIC, self.topic(topic), incremental_configs=[entry])
+        for future in self._admin.incremental_alter_configs([changed]).values():
+            future.result(20)
+
+    def remove(self, topic: str) -> None:
+        name = self.topic(topic)
+        self._admin.delete_topics([name], operation_timeout=20)[name].result(20)
+
     def put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None:
         place = -1 if partition is None else partition
         self.publisher.publish(self.topic(topic), key.encode(), value, (), place).result(20)
 
     def topic(self, base: str) -> str:
         """The real name of `in.a`, `in.b`, `out` or one of their dead-letter topics."""
-        if base.endswith(".dlq") and base.startswith("in.") and self.handler.name not in base:
+        if base.endswith(".dlq") and self.handler.name not in base:
             return f"{self.topic(base.removesuffix('.dlq'))}.dlq"
         return base if self.handler.name in base else f"{base}.{self.handler.name}"
 
@@ -137,9 +201,11 @@ class RealWorld:
             cursor.execute(f"UPDATE {self.handler.name}.part_offset SET next_offset = 0")
 
     def recreate(self, topic: str) -> None:
-        name = self.topic(topic)
-        self._admin.delete_topics([name], operation_timeout=20)[name].result(20)
-        self._create(name)
+        self.remove(topic)
+        self.make(topic)
+
+    def make(self, topic: str) -> None:
+        self._create(self.topic(topic))
 
     def row_texts(self) -> list[str]:
         with self.sql() as cursor:
@@ -187,7 +253,9 @@ def writer(schema: str) -> Callable[[Any, Any], None]:
     return write
 
 
-def _refuse_taken(store: MemoryStore, rows: Sequence[Row]) -> None:
+def _refuse(store: MemoryStore, rows: Sequence[Row]) -> None:
+    if any("\x00" in row.values["text"] for row in rows):
+        raise DataError("a text holds NUL")
     if any(row.values["text"] == SEAT for row in rows):
         _check_seats(sum(row.values["text"] == SEAT for row in (*store.tables.rows, *rows)))
 

@@ -12,8 +12,9 @@ import pytest
 from services.contracts import envelope, public
 from services.contracts.events import ALIASES, TYPES, Event, Facts
 from services.runtime import schemas
-from services.runtime.processor.batch import dead_letter
+from services.runtime.processor.letters import dead_letter
 from services.runtime.processor.types import Input, Poison
+from tests.claims import in_memory
 from tests.contract.catalogue import FOLDER, example, manifest
 
 ROOT = FOLDER.parent
@@ -84,8 +85,9 @@ def test_the_headers() -> None:
     event = first_example("execution.completed")
     sent = envelope.event(event, schemas.codec().encode(event), b"\0" * 32)
     more = dead_letter(
-        "api", Input("execution.events", 0, 0, sent.key, sent.value), Poison("undecodable", "")
+        "api", Input("execution.events", 0, 0, sent.key, bytes(300_000)), Poison("undecodable", "")
     )
+    more = in_memory().fitted(more)
     documented = [row[0] for row in rows(sections()["Headers"])]
     assert documented == [name for name, _ in (*sent.headers, *more.headers)]
 

@@ -13,7 +13,7 @@ from services.contracts.envelope import Outgoing
 from services.runtime import entropy, schemas
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
-from services.runtime.processor.batch import dead_letter
+from services.runtime.processor.letters import dead_letter
 from services.runtime.processor.types import Input, Poison
 from tests.commanding import Millstream
 from tests.stack import Stack

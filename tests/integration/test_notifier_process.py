@@ -51,6 +51,7 @@ class Notifier:
             "PATH": os.environ["PATH"],
             "MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": own.bootstrap,
             "MILLSTREAM_DATABASE_URL": database.url,
+            "MILLSTREAM_BLOBS__URL": log.with_suffix(".blobs").resolve().as_uri(),
             "MILLSTREAM_SEALING__KEYS": KEYS,
             "MILLSTREAM_OUTBOUND__ALLOW": "127.0.0.0/8",
             "MILLSTREAM_HEALTH__PORT": str(self.port),
@@ -260,6 +261,7 @@ def test_settings_are_refused_all_at_once() -> None:
     for key in (
         "KAFKA__BOOTSTRAP_SERVERS",
         "DATABASE_URL",
+        "BLOBS__URL",
         "SEALING__KEYS",
         "HEALTH__PORT",
         "OUTBOUND__ALLOW",

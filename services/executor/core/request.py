@@ -38,6 +38,8 @@ _LATER_FIELDS = (
     *("run_at", "rerun_of", "reuse_results", "requested_channel"),
     *("hold", "owner", "priority", "timeout_s", "limits"),
 )
+# What answers to a command, and readers' tables, repeat of it.
+_TOLD = ("kind", "reason", "step", "content_hash", "owner", "role")
 _UNUSED = {field.name: field.default for field in structs.fields(JobRequested) if field.name in _LATER_FIELDS}
 
 
@@ -73,6 +75,9 @@ def check_command(command: ExecutionCommand) -> None:
     _check("command_id", command.command_id, ids.EXECUTION_ID)
     _check("tenant", command.tenant, names.TENANT)
     _check("requested_by", command.requested_by, names.PRINCIPAL)
+    for field in _TOLD:
+        if "\0" in (getattr(command, field) or ""):
+            raise NameRefused(f"{field}: expected text without NUL, which no database takes")
     if command.kind == "rerun" or command.rerun_id is not None:
         _check("rerun_id", command.rerun_id or "", ids.EXECUTION_ID)
 

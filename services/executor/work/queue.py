@@ -24,8 +24,8 @@ from services.runtime import membership, telemetry
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Admin, consumer_config, offsets
 from services.runtime.membership import PATIENCE, OutOfGroup, Patience, Unread, Verdict, Vigil
-from services.runtime.processor.batch import dead_letter
 from services.runtime.processor.kafka import consumed
+from services.runtime.processor.letters import dead_letter
 from services.runtime.processor.types import Poison
 from services.runtime.settings import Kafka
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 from services.contracts.envelope import Outgoing
 from services.contracts.partition import partition_of
+from services.runtime.processor.letters import size
 from services.runtime.processor.log import Spot
-from services.runtime.processor.types import Backpressure, Input
+from services.runtime.processor.types import Backpressure, Halted, Input, Unsendable
+
+RECORD_BYTES_MAX = 2_000_000
 
 
 @dataclass(slots=True)
@@ -26,6 +29,10 @@ class Broker:
     topics: dict[str, Topic] = field(default_factory=dict)
     members: list["MemoryLog"] = field(default_factory=list)
     away: bool = False
+    record_bytes_max: dict[str, int] = field(default_factory=dict)
+    """Of the topics that take less than RECORD_BYTES_MAX."""
+    forbidden: set[str] = field(default_factory=set)
+    """Topics that nobody may write to."""
     recreated: int = 0
 
     def create(self, *names: str) -> None:
@@ -65,6 +72,8 @@ class MemoryLog:
         self.generation = 0
         self._positions: dict[Spot, int] = {}
         self._refused = False
+        self._unsendable: list[tuple[Outgoing, str]] = []
+        self._halted = ""
 
     def join(self, topics: Sequence[str]) -> None:
         """Become a member; everybody is assigned anew."""
@@ -123,18 +132,30 @@ class MemoryLog:
         return {name: self.broker.topics[name].id for name in topics if name in self.broker.topics}
 
     def produce(self, records: Sequence[Outgoing]) -> None:
-        """Append at once; while the broker is away, records are refused at the next settling."""
+        """Append at once; what the broker refuses shows at the next settling."""
         if self.broker.away:
             self._refused = bool(records)
             return
         for record in records:
-            self.broker.append(record)
+            topic = record.topic
+            if topic not in self.broker.topics or topic in self.broker.forbidden:
+                self._halted = f"{topic}: expected the broker to take records, found none or no right"
+            elif size(record) > (most := self.broker.record_bytes_max.get(topic, RECORD_BYTES_MAX)):
+                self._unsendable.append((record, f"{size(record)} bytes, at most {most}"))
+            else:
+                self.broker.append(record)
 
     def settle(self, timeout_s: float) -> bool:
         """Everything is acknowledged that was not refused."""
         if self._refused:
             self._refused = False
             raise Backpressure("the broker refused records: it is away")
+        halted, self._halted = self._halted, ""
+        unsendable, self._unsendable = self._unsendable, []
+        if halted:
+            raise Halted(halted)
+        if unsendable:
+            raise Unsendable(unsendable)
         return True
 
     @property

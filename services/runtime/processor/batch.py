@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from services.contracts.envelope import Outgoing
 from services.contracts.errors import Undecodable
 from services.runtime.processor.handler import Handler
+from services.runtime.processor.letters import dead_letter
 from services.runtime.processor.types import Change, Input, Poison, Routed, Row, StateRow
 
 S = TypeVar("S")
 
 RECORD_BYTES_MAX = 900_000
 """Brokers refuse records above 1 MiB; an input that would need one is poison, not a jam."""
+TIMER_AGAIN = timedelta(seconds=60)
+"""When a timer that failed is tried again, unless its handler says what becomes of the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Turn(Generic[S]):
 
     parts: dict[int, PartTurn] = field(default_factory=dict)
     states: dict[str, S | None] = field(default_factory=dict)
+    failed_timers: list[tuple[str, Poison]] = field(default_factory=list)
 
     def part(self, index: int) -> PartTurn:
         """The index's share, made on first use."""
@@ -53,18 +57,6 @@ class Turn(Generic[S]):
         if found is None:
             found = self.parts[index] = PartTurn()
         return found
-
-
-def dead_letter(handler: str, record: Input, error: Poison) -> Outgoing:
-    """The record as it came, with the reason in headers; key and value untouched, unless it must be cut."""
-    reasons = {
-        "ms_reason": error.reason,
-        "ms_error": str(error)[:2000],
-        "ms_origin": record.address,
-        "ms_service": handler,
-    }
-    added = tuple((name, text.encode("utf-8", "replace")) for name, text in reasons.items())
-    return Outgoing(f"{record.topic}.dlq", record.key, error.value or record.value, record.headers + added)
 
 
 class Batch(Generic[S]):
@@ -105,9 +97,14 @@ class Batch(Generic[S]):
                 lambda: self._handler.woken(timer.key, state, self._now), timer.key, timer.part, None
             )
             return
-        lookups = self._lookups(self._handler.lookups(timer.key, state))
         self._guarded(
-            lambda: self._handler.due(timer.key, state, lookups, self._now, timer.caught_up_at),
+            lambda: self._handler.due(
+                timer.key,
+                state,
+                self._lookups(self._handler.lookups(timer.key, state)),
+                self._now,
+                timer.caught_up_at,
+            ),
             timer.key,
             timer.part,
             None,
@@ -118,15 +115,26 @@ class Batch(Generic[S]):
         part = self.turn.part(record.partition)
         part.offsets[record.topic] = record.offset + 1
         part.out.append(dead_letter(self._handler.name, record, error))
-        if key is not None and (change := self._verdict(key, error, record.address)) is not None:
-            self._keep(key, record.partition, change, self._encoded(change))
+        if key is not None and (judged := self._verdict(key, error, record)) is not None:
+            self._keep(key, record.partition, *judged)
 
     def poison_timer(self, timer: Timer, error: Poison) -> None:
-        """A timer that can never be processed: its state is marked, or at least loses the timer."""
+        """A timer that cannot be processed: its state is marked, or the timer comes again later.
+
+        A state never loses its timer for a fault: what waits for it would wait for ever.
+        """
+        self.turn.failed_timers.append((timer.key, error))
+        judged = self._verdict(timer.key, error, None)
+        if judged is None:
+            self.postpone(timer)
+        else:
+            self._keep(timer.key, timer.part, *judged)
+
+    def postpone(self, timer: Timer) -> None:
+        """The state as it is, and its timer once more."""
         state = self._get(timer.key)
-        change = self._verdict(timer.key, error, f"timer/{timer.key}")
-        if change is not None or state is not None:
-            change = change or Change(state)
+        if state is not None:
+            change = Change(state, due_at=self._now + TIMER_AGAIN)
             self._keep(timer.key, timer.part, change, self._encoded(change))
 
     def _guarded(self, decide: Callable[[], Change[S]], key: str, part: int, record: Input | None) -> None:
@@ -152,9 +160,15 @@ class Batch(Generic[S]):
         if change.dead is not None and record is not None:
             self.turn.part(part).out.append(dead_letter(self._handler.name, record, change.dead))
 
-    def _verdict(self, key: str, error: Poison, address: str) -> Change[S] | None:
+    def _verdict(
+        self, key: str, error: Poison, record: Input | None
+    ) -> tuple[Change[S], bytes | None] | None:
         try:
-            return self._handler.poisoned(key, self._get(key), error, address, self._now)
+            change = self._handler.poisoned(key, self._get(key), error, record, self._now)
+            if change is None:
+                return None
+            _check_sizes(change.out)
+            return change, self._encoded(change)
         except Exception:  # a handler that cannot even say so leaves its state as it is
             return None
 

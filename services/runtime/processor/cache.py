@@ -44,9 +44,7 @@ class Cache(Generic[S]):
         fired = [timer.key for timer in timers]
         foreign = {key for route in routed for key in route.lookups}
         found = self._load([*(route.key for route in routed), *fired], foreign)
-        later = {
-            key for own in fired if (state := found.get(own)) for key in self._handler.lookups(own, state)
-        }
+        later = {key for own in fired if (state := found.get(own)) for key in self._lookups(own, state)}
         if later:
             found |= self._load((), later)
         return found
@@ -73,6 +71,12 @@ class Cache(Generic[S]):
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= entry.bytes
+
+    def _lookups(self, key: str, state: S) -> Iterable[str]:
+        try:
+            return self._handler.lookups(key, state)
+        except Exception:  # the batch asks again, and knows whose fault it is
+            return ()
 
     def _load(self, own: Iterable[str], foreign: Iterable[str]) -> dict[str, S | None]:
         known = {key: self._entries[key].state for key in own if key in self._entries}

@@ -46,9 +46,12 @@ class Handler(ABC, Generic[S]):
         return Change(state)
 
     def poisoned(
-        self, key: str, state: S | None, error: Poison, dead_letter: str, now: datetime
+        self, key: str, state: S | None, error: Poison, record: Input | None, now: datetime
     ) -> Change[S] | None:
-        """The state's part in the failure of an input or timer of its; None, the default, leaves it alone."""
+        """The state's part in the failure of an input of its, or with no `record` of its timer.
+
+        None, the default, leaves the state as it is; a timer that failed is then set again for later.
+        """
         return None
 
     def reconcile(self, state: S, lost: frozenset[str], now: datetime) -> Iterable[Outgoing]:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from confluent_kafka import (
@@ -18,9 +19,10 @@ from confluent_kafka import (
 from confluent_kafka.admin import OffsetSpec
 
 from services.contracts.envelope import Outgoing
-from services.runtime import kafka, membership, telemetry
+from services.runtime import kafka, membership, refusals, telemetry
 from services.runtime.processor.log import Spot
-from services.runtime.processor.types import Backpressure, Input
+from services.runtime.processor.types import Backpressure, Halted, Input, Unsendable
+from services.runtime.refusals import Refusal
 from services.runtime.settings import Kafka
 
 log = telemetry.get_logger()
@@ -53,7 +55,7 @@ class KafkaLog:
         self._paused = False
         self._reached: dict[Spot, int] = {}
         self._lost: set[Spot] = set()
-        self._refused: list[str] = []
+        self._refused: list[tuple[Outgoing, KafkaError]] = []
         self._fatal: KafkaError | None = None
         self._topics: Sequence[str] = ()
         self._answers, self._heard_at = 0, time.monotonic()
@@ -154,13 +156,13 @@ class KafkaLog:
                         value=record.value,
                         key=record.key,
                         headers=list(record.headers),
-                        on_delivery=self._on_delivery,
+                        on_delivery=partial(self._on_delivery, record),
                     )
                     break
                 except BufferError:
                     self._producer.poll(0.1)
                 except KafkaException as error:
-                    self._refuse(error.args[0])
+                    self._refuse(record, error.args[0])
                     break
         if len(records) <= SMALL_BATCH:
             self._producer.flush(SMALL_BATCH_S)  # a flush does not linger
@@ -174,9 +176,11 @@ class KafkaLog:
             raise KafkaException(self._fatal)
         if left:
             return False
-        if self._refused:
-            refused, self._refused = self._refused, []
-            raise Backpressure(f"broker refused {len(refused)} records: {refused[0]}")
+        refused, self._refused = self._refused, []
+        for meaning in (Refusal.TOPIC, Refusal.AGAIN, Refusal.RECORD):
+            found = [(record, error) for record, error in refused if refusals.meaning(error) is meaning]
+            if found:
+                _raise(meaning, found)
         return True
 
     @property
@@ -270,15 +274,16 @@ class KafkaLog:
         if self._incremental and self._generation == 0 and told["cgrp"]["state"] == "up":
             self._generation = 1
 
-    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
+    def _on_delivery(self, record: Outgoing, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
-            self._refuse(error)
+            self._refuse(record, error)
 
-    def _refuse(self, error: KafkaError) -> None:
+    def _refuse(self, record: Outgoing, error: KafkaError) -> None:
         """A producer in a fatal state acknowledges nothing any more: only a new process helps."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
-        self._refused.append(error.str())
+        refusals.count(record.topic, error)
+        self._refused.append((record, error))
 
     def _input(self, message: Message) -> Input | None:
         error = message.error()
@@ -293,6 +298,18 @@ class KafkaLog:
             case _:
                 log.warning("consumer_error", topic=topic, partition=partition, error=error.str())
         return None
+
+
+def _raise(meaning: Refusal, refused: Sequence[tuple[Outgoing, KafkaError]]) -> None:
+    """What settling the records came to; all of them mean the same."""
+    record, error = refused[0]
+    match meaning:
+        case Refusal.TOPIC:
+            raise Halted(refusals.advice(record.topic, error))
+        case Refusal.AGAIN:
+            raise Backpressure(f"broker refused {len(refused)} records: {error.str()}")
+        case Refusal.RECORD:
+            raise Unsendable([(record, error.str()) for record, error in refused])
 
 
 def _spots(partitions: list[TopicPartition]) -> frozenset[Spot]:

@@ -53,7 +53,9 @@ class Log(Protocol):
     def settle(self, timeout_s: float) -> bool:
         """Whether every record since the last True is acknowledged; waits up to `timeout_s`.
 
-        Raises Backpressure when some were refused or timed out: produce all of them again.
+        Raises Backpressure when some were refused or timed out: produce all of them again. Halted, which is
+        one, says that this does not help before the operator has changed something. Unsendable names those
+        that can never be stored, when all others were.
         """
 
     @property

@@ -11,7 +11,7 @@ Order of operations, and what a crash between any two of them leaves behind:
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
@@ -20,10 +20,11 @@ from services.contracts.envelope import Outgoing
 from services.runtime import crash, telemetry
 from services.runtime.entropy import RemoteClock
 from services.runtime.membership import PATIENCE, OutOfGroup, Patience, Verdict, Vigil
-from services.runtime.processor import metrics
+from services.runtime.processor import letters, metrics
 from services.runtime.processor.batch import Batch, Timer, Turn, route_all
 from services.runtime.processor.cache import CACHE_BYTES, Cache
 from services.runtime.processor.handler import Handler
+from services.runtime.processor.letters import Letters
 from services.runtime.processor.log import Log
 from services.runtime.processor.owner import Owner
 from services.runtime.processor.store import Store
@@ -32,9 +33,11 @@ from services.runtime.processor.types import (
     Contended,
     DataError,
     Fenced,
+    Halted,
     Input,
     Poison,
     Routed,
+    Unsendable,
 )
 
 CONTENDED_MAX = 100
@@ -44,6 +47,7 @@ UNANSWERED_MAX = 120
 """Waits of half a second. A producer gives up after 20 s: one that says nothing for longer is stuck."""
 
 S = TypeVar("S")
+Routing = tuple[Input, Routed | Poison | None]
 log = telemetry.get_logger()
 
 
@@ -70,13 +74,14 @@ class Processor(Generic[S]):
         handler: Handler[S],
         store: Store,
         log: Log,
+        letters: Letters,
         outputs: Sequence[str] = (),
         limits: Limits | None = None,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """`outputs` are topics whose loss the handler wants to reconcile (Handler.reconcile); `cache_bytes`
         bounds the states in memory (Cache)."""
-        self._handler, self._store, self._log = handler, store, log
+        self._handler, self._store, self._log, self._letters = handler, store, log, letters
         self._limits = limits or Limits()
         self._owner = Owner(handler, store, log, tuple(outputs), self._limits.topic_check_s)
         self._cache: Cache[S] = Cache(handler, store, cache_bytes)
@@ -130,10 +135,13 @@ class Processor(Generic[S]):
             fresh = self._owner.expected(records)
             if fresh or wanted:
                 self._process(fresh, wanted, clock.now(), stop)
+            elif self._unsettled:  # no next batch asks for it
+                self._acknowledged(0.0)
             if timers := self._owner.due_timers(clock.now(), self._limits.timers):
                 self._process((), timers, clock.now(), stop)
             self._owner.note_offsets()
             self._trouble = None if self._log.generation else "waiting to join the consumer group"
+            metrics.HALTED.set(0)
         except Backpressure as error:
             self._pause(error, stop)
             self._owner.start_over()  # positions in the log are ahead of what was committed
@@ -144,62 +152,67 @@ class Processor(Generic[S]):
         routes = route_all(self._handler, records)
         for topic, count in Counter(record.topic for record in records).items():
             metrics.RECORDS.labels(topic).inc(count)
-        try:
-            self._settled(records, routes, timers, now, stop)
-        except DataError as error:
-            # Some record here cannot be stored. Alone, each one shows whether it is the one.
-            log.warning("batch_refused", records=len(records), timers=len(timers), error=str(error))
-            for record, route in zip(records, routes, strict=True):
-                self._alone(record, route, now, stop)
-            for timer in timers:
-                self._timer_alone(timer, now, stop)
+        self._halved([*zip(records, routes, strict=True)], timers, now, stop)
 
-    def _alone(
-        self, record: Input, route: Routed | Poison | None, now: datetime, stop: threading.Event
+    def _halved(
+        self, records: Sequence[Routing], timers: Sequence[Timer], now: datetime, stop: threading.Event
     ) -> None:
+        """Decide and commit. What cannot be stored is found by halves; the others are not held up by it."""
         try:
-            self._settled([record], [route], (), now, stop)
+            self._settled(lambda: self._decide(records, timers, now), stop)
+            return
         except DataError as error:
-            key = route.key if isinstance(route, Routed) else None
-            batch = self._batch([route], (), now)
-            batch.poison(record, Poison("data_error", str(error)), key)
-            self._commit(batch.turn, stop)
+            log.warning(
+                "batch_refused", records=len(records), timers=len(timers), error=str(error).partition("\n")[0]
+            )
+            fault = Poison("data_error", str(error))
+        if len(records) + len(timers) == 1:
+            self._refused(records, timers, fault, now, stop)
+        elif records and timers:
+            self._halved(records, (), now, stop)
+            self._halved((), timers, now, stop)
+        else:
+            for part in (slice(None, half := max(len(records), len(timers)) // 2), slice(half, None)):
+                self._halved(records[part], timers[part], now, stop)
 
-    def _timer_alone(self, timer: Timer, now: datetime, stop: threading.Event) -> None:
-        try:
-            self._settled((), (), [timer], now, stop)
-        except DataError as error:
-            batch = self._batch((), [timer], now)
-            batch.poison_timer(timer, Poison("data_error", str(error)))
-            self._commit(batch.turn, stop)
-
-    def _settled(
+    def _refused(
         self,
-        records: Sequence[Input],
-        routes: Sequence[Routed | Poison | None],
+        records: Sequence[Routing],
         timers: Sequence[Timer],
+        fault: Poison,
         now: datetime,
         stop: threading.Event,
     ) -> None:
+        """The one record or timer that cannot be stored; nor, perhaps, can what its handler makes of that."""
+
+        def given_up(*, marked: bool) -> Turn[S]:
+            batch = self._batch([route for _, route in records], timers, now)
+            for record, route in records:
+                batch.poison(record, fault, route.key if marked and isinstance(route, Routed) else None)
+            for timer in timers:
+                batch.poison_timer(timer, fault) if marked else batch.postpone(timer)
+            return batch.turn
+
+        try:
+            self._settled(lambda: given_up(marked=True), stop)
+        except DataError as error:
+            log.error("mark_refused", error=str(error).partition("\n")[0])
+            self._settled(lambda: given_up(marked=False), stop)
+
+    def _settled(self, decide: Callable[[], Turn[S]], stop: threading.Event) -> None:
         """Decide and commit, until the rows can be written as decided."""
         for _ in range(CONTENDED_MAX):
             try:
-                self._commit(self._decide(records, routes, timers, now), stop)
+                self._commit(decide(), stop)
                 return
             except Contended as contended:
                 metrics.CONTENDED.inc()
                 self._handler.contended(contended)
         raise Backpressure(f"the rows of a batch were refused {CONTENDED_MAX} times; others are writing them")
 
-    def _decide(
-        self,
-        records: Sequence[Input],
-        routes: Sequence[Routed | Poison | None],
-        timers: Sequence[Timer],
-        now: datetime,
-    ) -> Turn[S]:
-        batch = self._batch(routes, timers, now)
-        for record, route in zip(records, routes, strict=True):
+    def _decide(self, records: Sequence[Routing], timers: Sequence[Timer], now: datetime) -> Turn[S]:
+        batch = self._batch([route for _, route in records], timers, now)
+        for record, route in records:
             batch.feed(record, route)
         for timer in timers:
             batch.fire(timer)
@@ -214,6 +227,8 @@ class Processor(Generic[S]):
 
     def _commit(self, turn: Turn[S], stop: threading.Event) -> None:
         """Settle, commit, produce. Indexes that are no longer ours are dropped and the rest goes on."""
+        for part in turn.parts.values():
+            part.out = [self._letters.fitted(record) for record in part.out]
         self._settle(stop)
         crash.reach("loop.settled")
         while turn.parts:
@@ -233,6 +248,7 @@ class Processor(Generic[S]):
         self._handler.committed()
         self._owner.committed(turn)
         self._cache.update(turn)
+        self._tell(turn)
         self._produce([record for part in turn.parts.values() for record in part.out])
         metrics.BATCHES.inc()
         crash.reach("loop.produced")
@@ -259,17 +275,23 @@ class Processor(Generic[S]):
             self._owner.drop_lost(turn)
             return any(numbers[index][1] == self._owner.parts[index].batch_no + 1 for index in turn.parts)
 
+    def _tell(self, turn: Turn[S]) -> None:
+        """Nothing is given up without a line in the log."""
+        for part in turn.parts.values():
+            for record in filter(letters.is_letter, part.out):
+                letters.note(record)
+        for key, fault in turn.failed_timers:
+            metrics.FAILED_TIMERS.inc()
+            log.error("timer_failed", key=key, reason=fault.reason, error=str(fault).partition("\n")[0])
+
     def _produce(self, records: Sequence[Outgoing]) -> None:
-        for record in records:
-            if record.topic.endswith(".dlq"):
-                metrics.DEAD_LETTERS.labels(record.topic).inc()
         self._unsettled = tuple(records)
         self._log.produce(records)
 
     def _republish(self, records: Sequence[Outgoing], stop: threading.Event) -> None:
-        """The outboxes of the former owners, whatever became of them."""
+        """The outboxes of the former owners, whatever became of them; they may hold letters of any size."""
         self._settle(stop)
-        self._produce(records)
+        self._produce([self._letters.fitted(record) for record in records])
         self._settle(stop)
 
     def _reconcile(self, now: datetime, stop: threading.Event) -> None:
@@ -291,8 +313,7 @@ class Processor(Generic[S]):
         unanswered = 0
         while self._unsettled:
             try:
-                if self._log.settle(0.5):
-                    self._unsettled = ()
+                if self._acknowledged(0.5):
                     return
                 unanswered += 1
                 if unanswered > UNANSWERED_MAX:
@@ -302,7 +323,6 @@ class Processor(Generic[S]):
             except Backpressure as error:
                 unanswered = 0
                 self._pause(error, stop)
-                self._log.produce(self._unsettled)
             if deadline_s is not None and time.monotonic() - started > deadline_s:
                 return
             if stop.is_set() and deadline_s is None:
@@ -325,9 +345,28 @@ class Processor(Generic[S]):
             case Verdict.STAY:
                 pass
 
+    def _acknowledged(self, timeout_s: float) -> bool:
+        """Whether the former batch is. What was refused is produced again, or a dead letter instead of it."""
+        try:
+            try:
+                done = self._log.settle(timeout_s)
+            except Unsendable as error:
+                self._unsettled = self._letters.instead(self._handler.name, error.refused)
+                self._log.produce(self._unsettled)
+                return False
+        except Backpressure:
+            self._log.produce(self._unsettled)
+            raise
+        if done:
+            self._unsettled = ()
+        return done
+
     def _pause(self, error: Exception, stop: threading.Event) -> None:
         """Stay in the group, take nothing, say that we are not ready."""
-        if self._trouble is None:
+        if isinstance(error, Halted) and self._trouble != str(error):
+            log.error("halted", reason=str(error))
+            metrics.HALTED.set(1)
+        elif self._trouble is None:
             log.warning("paused", error=str(error))
             metrics.PAUSES.inc()
         self._trouble = str(error)

@@ -20,4 +20,8 @@ UNREAD = Gauge(
     "For how long a record of an owned index has been seen to lie unread",
     registry=REGISTRY,
 )
+HALTED = Gauge(
+    "loop_halted", "1 while the broker refuses what only the operator can change", registry=REGISTRY
+)
+FAILED_TIMERS = Counter("loop_failed_timers", "Timers that could not be processed", registry=REGISTRY)
 OWNED = Gauge("loop_indexes_owned", "Indexes owned now", registry=REGISTRY)

@@ -5,9 +5,11 @@ import os
 import socket
 from typing import Any, TypeVar
 
-from services.runtime import settings
+from services.runtime import blobs, settings
+from services.runtime.entropy import LocalClock
 from services.runtime.processor.handler import Handler
 from services.runtime.processor.kafka import KafkaLog
+from services.runtime.processor.letters import Letters
 from services.runtime.processor.loop import Processor
 from services.runtime.processor.postgres import PostgresStore, WriteRows
 
@@ -23,13 +25,18 @@ def processor(
     kafka: settings.Kafka,
     database: settings.Database,
     loop: settings.Loop,
+    claims: settings.Blobs,
     *,
     outputs: tuple[str, ...] = (),
     write_rows: WriteRows | None = None,
 ) -> Processor[S]:
-    """The loop on Kafka and PostgreSQL. The schema is the handler's name; see Processor for `outputs`."""
+    """The loop on Kafka and PostgreSQL. The schema is the handler's name; see Processor for `outputs`.
+
+    Raises BlobsUnavailable when the store's folder cannot be made.
+    """
     gc.set_threshold(GARBAGE_THRESHOLD)
     client_id = f"millstream-{handler.name}-{socket.gethostname()}-{os.getpid()}"
     store = PostgresStore(database.url.get_secret_value(), handler.name, write_rows)
     log: Any = KafkaLog(kafka, handler.name, client_id)
-    return Processor(handler, store, log, outputs, cache_bytes=loop.cache_bytes)
+    letters = Letters(blobs.connect(claims.url), LocalClock())
+    return Processor(handler, store, log, letters, outputs, cache_bytes=loop.cache_bytes)

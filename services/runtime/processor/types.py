@@ -4,7 +4,7 @@ Those that each record needs are Structs, which are made several times as fast a
 the garbage collector nothing to look at: none of them is part of a cycle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,22 @@ S = TypeVar("S")
 
 class Backpressure(Exception):
     """The world is slow or away (a connection lost, a deadlock): pause, keep polling, do the same again."""
+
+
+class Halted(Backpressure):
+    """The broker refuses what only the operator can change: a topic is missing, or the right to write to it.
+
+    Nothing is lost and nothing else is taken: the loop stands still with this reason until it is changed.
+    """
+
+
+class Unsendable(Exception):
+    """The broker will never take these records; all others of the batch are acknowledged."""
+
+    def __init__(self, refused: Sequence[tuple[Outgoing, str]]) -> None:
+        """`refused`: each record with its reason."""
+        super().__init__(f"{len(refused)} records, the first: {refused[0][1]}")
+        self.refused = tuple(refused)
 
 
 class DataError(Exception):

@@ -30,6 +30,7 @@ from services.runtime.memory.store import MemoryStore, Tables
 from services.runtime.processor.loop import Limits, Processor
 from services.runtime.processor.types import Input, PartCommit, Row, StateRow
 from services.runtime.schemas import codec
+from tests.claims import in_memory
 from tests.conformance import permit_books
 from tests.service.executor.house import DEAD, NOW, TENANT, command
 from tests.service.executor.pipelines import Pipelines, approval, call, goto, request, step
@@ -163,7 +164,7 @@ class World:
     def _started(self) -> "Processor[State]":
         self.broker.members.clear()
         log = Log(self)
-        loop = Loop(Manager(codec(), self.windows), Store(self), log, OUTPUTS, Limits(idle_s=0))
+        loop = Loop(Manager(codec(), self.windows), Store(self), log, in_memory(), OUTPUTS, Limits(idle_s=0))
         loop.clock = self.clock
         log.join(INPUTS)
         return loop

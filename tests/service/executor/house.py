@@ -27,6 +27,7 @@ from services.runtime.processor.batch import Batch, Timer, route_all
 from services.runtime.processor.loop import Processor
 from services.runtime.processor.types import Input
 from services.runtime.schemas import codec
+from tests.claims import in_memory
 
 NOW = LocalClock().now()
 TENANT = "acme"
@@ -40,7 +41,7 @@ class House:
         self.broker = Broker()
         self.broker.create(*INPUTS, *OUTPUTS, *DEAD)
         store, log = MemoryStore(Tables(LocalClock())), MemoryLog(self.broker)
-        self.loop = Processor(Manager(codec()), store, log, OUTPUTS)
+        self.loop = Processor(Manager(codec()), store, log, in_memory(), OUTPUTS)
         log.join(INPUTS)
 
     def say(self, record: Command) -> None:

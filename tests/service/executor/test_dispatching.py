@@ -14,6 +14,7 @@ from services.runtime.memory.log import Broker, MemoryLog
 from services.runtime.memory.store import MemoryStore, Tables
 from services.runtime.processor.loop import Limits, Processor
 from services.runtime.schemas import codec
+from tests.claims import in_memory
 from tests.service.executor.house import DEAD, NOW, Desk, command, job, outcome
 from tests.service.executor.pipelines import Runner, call, step
 
@@ -34,7 +35,7 @@ class Floor:
         self.broker.members.clear()
         log = MemoryLog(self.broker)
         self.loop = Processor(
-            Manager(codec(), SMALL), MemoryStore(self.tables), log, OUTPUTS, Limits(idle_s=0)
+            Manager(codec(), SMALL), MemoryStore(self.tables), log, in_memory(), OUTPUTS, Limits(idle_s=0)
         )
         log.join(INPUTS)
         self.turn()
