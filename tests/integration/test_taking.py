@@ -150,6 +150,24 @@ def test_an_order_older_than_the_revocations_kept_is_asked_about_and_not_begun(
         assert worker.step.takes == []
 
 
+def test_an_order_that_comes_again_after_its_end_is_answered_and_not_begun_again(
+    manager: Manager, worker: Worker
+) -> None:
+    """A manager that starts anew publishes the orders that its predecessor committed last."""
+    before = committed(manager.stack)
+    request = manager.request("GATED")
+    worker.step.gate.set()
+    with worker.taking():
+        manager.dispatch(request)
+        first = manager.outcome(request)
+        settled(worker.stack, before + 1)
+        manager.dispatch(request)
+        settled(worker.stack, before + 2)
+        until(lambda: len(manager.outcomes(request)) == 2, 10, "the same outcome once more")
+        assert len(worker.step.takes) == 1
+    assert manager.outcomes(request) == [first, first]
+
+
 def test_two_records_of_an_attempt_that_are_read_at_once_are_one_take(
     manager: Manager, worker: Worker
 ) -> None:

@@ -13,6 +13,7 @@ from services.contracts.commands import StepOutcome, StepReport
 from services.contracts.envelope import Outgoing
 from services.executor.steps.outcome import Fail, Outcome
 from services.executor.steps.step import Totals
+from services.executor.work.ended import Ended
 from services.executor.work.take import NOTHING_YET, Take
 from services.runtime import telemetry
 from services.runtime.entropy import Clock
@@ -36,6 +37,7 @@ class Reporter:
         self._publisher = publisher
         self._codec = codec
         self._clock = clock
+        self._ended = Ended()
         self._unsent: deque[tuple[Outgoing, Acknowledged]] = deque()
 
     def now(self) -> datetime:
@@ -60,7 +62,19 @@ class Reporter:
         if len(record.value or b"") > OUTCOME_BYTES_MAX:
             log.error("outcome_too_large", take=take.take_id, bytes=len(record.value or b""))
             record = self._record(take.outcome(TOO_LARGE, self._clock.now()), waited_s)
-        self.deliver(record, acknowledged)
+
+        def ended() -> None:
+            self._ended.add(take.request.attempt_id, record)
+            acknowledged()
+
+        self.deliver(record, ended)
+
+    def repeat(self, attempt_id: str, acknowledged: Acknowledged) -> bool:
+        """Publish the outcome of an attempt once more, if it has ended in this process (work/ended.py)."""
+        record = self._ended.get(attempt_id)
+        if record is not None:
+            self.deliver(record, acknowledged)
+        return record is not None
 
     def deliver(self, record: Outgoing, acknowledged: Acknowledged) -> None:
         """Publish without waiting, again whenever it fails, however long the broker is away.

@@ -170,6 +170,8 @@ class Taking:
         if self._revoked(take):
             self._queue.settle(place)
             return ()
+        if self._reporter.repeat(request.attempt_id, lambda: self._queue.settle(place)):
+            return ()
         if must_ask(request.requested_at, self._reporter.now()):
             self._ask(take)
             return ()

@@ -28,7 +28,7 @@ CATCH_UP_POLL = timedelta(milliseconds=10)
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What came of following the group: the indexes that stayed ours throughout, and the outboxes of all."""
+    """What came of following the group: the indexes that stayed ours throughout, and the others' outboxes."""
 
     same: frozenset[int]
     outbox: list[Outgoing]
@@ -84,7 +84,9 @@ class Owner:
         metrics.OWNED.set(len(indexes))
         epochs = {index: owned[index].epoch for index in indexes}
         log.info("indexes_acquired", indexes=indexes, same=sorted(same), epochs=epochs)
-        return Adopted(same, [record for index in indexes for record in owned[index].outbox])
+        # Of an index that stayed ours the last batch is with the broker, or on its way there.
+        left = [record for index in indexes if index not in same for record in owned[index].outbox]
+        return Adopted(same, left)
 
     def lost_topics(self) -> Mapping[int, frozenset[str]]:
         """Indexes whose stored topic UUIDs are not today's, with those topics; empty once committed."""
