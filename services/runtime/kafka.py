@@ -170,11 +170,23 @@ def offsets(
     try:
         return _offsets(client, asked, spec, timeout_s)
     except KafkaException as error:
-        if error.args[0].code() != KafkaError.FENCED_LEADER_EPOCH:
+        if error.args[0].code() not in _OUTDATED:
             raise
-    # The broker has restarted, and the client knows its topics as they were: describing them is news to it.
+    # The broker was away, and the client keeps what it knew of the topics, or that they had no leader, for
+    # minutes: describing them is news to it.
     topic_facts(client, {topic for topic, _ in asked})
     return _offsets(client, asked, spec, timeout_s)
+
+
+_OUTDATED = frozenset(
+    {
+        KafkaError._NOENT,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
 
 
 def _offsets(

@@ -34,6 +34,10 @@ MAX_IN_FLIGHT = 256
 COMMIT_S = 0.1
 STATISTICS_MS = 1000
 OFFSETS_TIMEOUT_S = 2.0
+SILENT_S = 10.0
+"""A broker that has answered nothing for so long is away."""
+UNHEARD_S, UNHEARD_MAX_S = 12.0, 300.0
+"""A client that has heard nothing of a partition for so long is replaced; doubled each time in a row."""
 CLOCKS_DIFFER_S = 1.0
 """How long a record has lain in the topic, two machines' clocks tell: less than this says nothing."""
 SERVICE = "executor-worker"
@@ -65,13 +69,14 @@ class Queue:
         self._topic = topic
         self._codec = codec
         self._lost = lost
-        self._subscribed = False
+        self._subscribed = self._is_full = False
         self._kafka, self._worker, self._patience = kafka, worker, patience
         self._incremental = kafka.group_protocol == "consumer"
         self._answers = self._clients = 0
         self._read_to: dict[int, int] = {}
         self._unread: Unread[int] = Unread()
-        self._checked_at = time.monotonic()
+        self._checked_at = self._unheard_at = time.monotonic()
+        self._unheard_s = UNHEARD_S
         self._settled: deque[Place] = deque()
         self._committed_at = time.monotonic()
         self._admin = Admin(kafka, f"{worker}-ends")
@@ -97,6 +102,13 @@ class Queue:
         if not self._subscribed:
             return
         now = time.monotonic()
+        if self._hears(now):
+            self._unheard_at, self._unheard_s = now, UNHEARD_S
+        elif now - self._unheard_at > self._unheard_s:
+            log.warning("rejoins", reason=f"nothing was heard of some partitions of {self._topic}")
+            self._unheard_at, self._unheard_s = now, min(2 * self._unheard_s, UNHEARD_MAX_S)
+            self._rejoin()
+            return
         if now - self._checked_at >= self._patience.ask_s:
             self._checked_at = now
             reading = [part.number for part in self.partitions.values() if not (part.waiting or part.paused)]
@@ -168,10 +180,10 @@ class Queue:
         if self.held() >= BATCH or any(part.paused for part in self.partitions.values()):
             for part in self.partitions.values():
                 self._pause(part, bool(part.waiting) and (part.paused or stuck or part.room <= 0))
-        is_room = self.held() < BATCH
-        if not is_room:
+        self._is_full = self.held() >= BATCH
+        if self._is_full:
             self._unread.forget()
-        return is_room
+        return not self._is_full
 
     def _pause(self, part: Partition, wanted: bool) -> None:
         if wanted != part.paused:
@@ -196,6 +208,16 @@ class Queue:
             "statistics.interval.ms": STATISTICS_MS,
         }
         return Consumer({**config, "stats_cb": self._on_statistics, "error_cb": self._on_error})
+
+    def _hears(self, now: float) -> bool:
+        """Whether each partition has shown a record or its end, or there is a reason why not.
+
+        A client that has asked for the committed offsets at the wrong moment (the coordinator moved, or stood
+        still) never asks again: it stays a member in good standing and fetches nothing.
+        """
+        is_silent = now - self.heard_at > SILENT_S
+        unheard = (part for part in self.partitions.values() if part.number not in self._read_to)
+        return is_silent or self._is_full or all(part.paused for part in unheard)
 
     def _position(self, number: int) -> int:
         """The offset that reading has come to; -1 while nothing was heard of the partition."""

@@ -21,7 +21,7 @@ from services.executor.steps.outcome import Retry
 from services.executor.work.control import Control, must_ask
 from services.executor.work.lanes import Lanes
 from services.executor.work.partition import Partition, Waiting
-from services.executor.work.queue import Queue
+from services.executor.work.queue import SILENT_S, Queue
 from services.executor.work.reporter import Reporter
 from services.executor.work.take import TAKE_ID_DIGITS, Take
 from services.runtime import crash, entropy, telemetry
@@ -37,7 +37,6 @@ AHEAD = 1000
 """Takes that may wait for a lane, so that the lanes do not wait for the broker."""
 LIVE_S = 60.0
 FRESH_S = 10.0
-SILENT_S = 10.0
 STOP_PATIENCE_S = 5.0
 SETTLE_PATIENCE_S = 4.0
 
