@@ -21,7 +21,7 @@ from services.cli.dev.command import DataFolder, folder_of
 from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder, port_is_free
 from services.cli.dev.parts import OWNED_APART, PARTS, PORTS, SCHEMAS
 from services.runtime import kafka
-from services.runtime.settings import PREFIX, Kafka, SettingsError
+from services.runtime.settings import PREFIX, Kafka, SettingsError, kafka_at
 
 PROBE_TIMEOUT_S = 3.0
 
@@ -51,14 +51,14 @@ class Patient:
         return f"millstream dev{given}"
 
     @property
-    def bootstrap(self) -> str | None:
+    def kafka(self) -> Kafka | None:
         """The broker: the user's, else that of the running stack."""
         try:
             given = servers.given_kafka(self.environ)
+            recorded: str | None = self.state.get("kafka_bootstrap") if self.owned else None
+            return given or (kafka_at(recorded, self.environ) if recorded else None)
         except SettingsError:
             return None  # check_settings says so
-        recorded: str | None = self.state.get("kafka_bootstrap") if self.owned else None
-        return given.bootstrap_servers if given else recorded
 
     @property
     def again(self) -> str:
@@ -227,17 +227,18 @@ def check_append_only(patient: Patient) -> list[Finding]:
 
 def check_topics(patient: Patient) -> list[Finding]:
     """The broker answers and every topic is as declared."""
-    bootstrap = patient.bootstrap
-    if bootstrap is None:
+    settings = patient.kafka
+    if settings is None:
         return []
-    if not answers(bootstrap):
+    bootstrap = settings.bootstrap_servers
+    if not answers(settings):
         what = f"Kafka at {bootstrap}: expected to answer, found that it does not"
         return [
             Finding(what, patient.again if patient.owned else "start that broker, or correct the address")
         ]
     apply = f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS={bootstrap} millstream topics apply"
     try:
-        with kafka.Admin(Kafka(bootstrap_servers=bootstrap), "millstream-doctor") as admin:
+        with kafka.Admin(settings, "millstream-doctor") as admin:
             return [Finding(line, apply) for line in topics.differences(admin, topics.declared())]
     except KafkaException as error:
         return [Finding(f"topics: expected the broker to describe them, found {error}", apply)]

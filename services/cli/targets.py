@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.cli.dev.folder import DEFAULT_DATA, Folder, write_private
 from services.cli.failure import Exit, Failed
-from services.runtime.settings import PREFIX, Client, Kafka, SettingsError, load
+from services.runtime.settings import PREFIX, Client, Kafka, SettingsError, kafka_at, load
 
 URL_KEY = f"{PREFIX}CLIENT__URL"
 API_KEY_KEY = f"{PREFIX}CLIENT__KEY"
@@ -75,7 +75,10 @@ class Target:
         """The broker. Raises Failed."""
         if self.kafka is None:
             raise Failed(f"Kafka: expected to know its address, found none; {KAFKA_WAYS}")
-        return Kafka(bootstrap_servers=self.kafka)
+        try:
+            return kafka_at(self.kafka, os.environ)
+        except SettingsError as error:
+            raise Failed(str(error), Exit.USAGE_OR_CANCELLED) from None
 
 
 class Contexts:

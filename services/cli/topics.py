@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from confluent_kafka import KafkaError, KafkaException
@@ -12,9 +13,13 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
+from services.cli import acls as access_lists
 from services.cli import targets
+from services.cli.acls import Users
 from services.cli.failure import Failed
+from services.contracts import access
 from services.contracts import topics as contract
+from services.contracts.access import Rule
 from services.contracts.topics import Topic
 from services.runtime import kafka
 
@@ -28,6 +33,12 @@ app = typer.Typer(no_args_is_help=True, help="Create and verify the Kafka topics
 def declared() -> tuple[Topic, ...]:
     """The topics of schemas/topics.yaml. Raises TopicsError."""
     return contract.parse(DECLARATION.read_text(encoding="utf-8"))
+
+
+def declared_access() -> list[Rule]:
+    """What each process may do, by schemas/topics.yaml. Raises TopicsError."""
+    text = DECLARATION.read_text(encoding="utf-8")
+    return access.rules(contract.parse(text), contract.parse_groups(text))
 
 
 def create_missing(admin: AdminClient, topics: Sequence[Topic]) -> list[str]:
@@ -144,3 +155,20 @@ def verify(context: typer.Context) -> None:
     with _broker(context) as admin:
         different = differences(admin, declared())
     _finish(different)
+
+
+@app.command()
+def acls(
+    context: typer.Context,
+    user: Users = None,
+    applied: Annotated[bool, typer.Option("--apply", help="Make the broker hold everybody to it.")] = False,
+) -> None:
+    """Print what each process may do on the broker, and nothing else; `--apply` creates it as ACLs."""
+    principals = access_lists.users(user or ())
+    rules = declared_access()
+    for rule in rules:
+        typer.echo(access_lists.line(rule, principals))
+    if applied:
+        with _broker(context) as admin:
+            access_lists.apply(admin, access_lists.bindings(rules, principals))
+        typer.echo(f"the broker holds these {len(rules)} rules", err=True)

@@ -15,7 +15,7 @@ _BROADCAST = frozenset({"step.control"})
 _NAME = re.compile(r"[a-z]+(\.[a-z]+)+")
 _TEXTS = ("name", "description", "key")
 _NUMBERS = ("partitions", "retention_ms")
-_PROCESSES = frozenset({"api", "executor-manager", "executor-worker", "notifier"})
+PROCESSES = frozenset({"api", "executor-manager", "executor-worker", "notifier"})
 _FIELDS = frozenset(
     {*_TEXTS, *_NUMBERS, "kind", "cleanup_policy", "producers", "consumers", "config"},
 )
@@ -75,6 +75,16 @@ def parse(text: str) -> tuple[Topic, ...]:
     return topics
 
 
+def parse_groups(text: str) -> dict[str, tuple[str, ...]]:
+    """Process -> the consumer groups that it is a member of. Raises TopicsError."""
+    document = yaml.safe_load(text)
+    groups = document.get("groups") if isinstance(document, dict) else None
+    if not isinstance(groups, dict) or groups.keys() != PROCESSES:
+        expected = ", ".join(sorted(PROCESSES))
+        raise TopicsError(f"topics.yaml.groups: expected the groups of each of {expected}, found {groups!r}")
+    return {process: tuple(map(str, names)) for process, names in groups.items()}
+
+
 def _check(where: str, entry: object) -> Iterator[str]:
     if not isinstance(entry, dict):
         yield f"{where}: expected a mapping, found {type(entry).__name__}"
@@ -101,8 +111,8 @@ def _check_words(where: str, entry: dict[str, Any]) -> Iterator[str]:
         yield f"{where}.cleanup_policy: expected delete or compact, found {entry['cleanup_policy']!r}"
     for field in ("producers", "consumers"):
         names = entry.get(field, [])
-        if not isinstance(names, list) or not set(map(str, names)) <= _PROCESSES:
-            yield f"{where}.{field}: expected a list of {', '.join(sorted(_PROCESSES))}, found {names!r}"
+        if not isinstance(names, list) or not set(map(str, names)) <= PROCESSES:
+            yield f"{where}.{field}: expected a list of {', '.join(sorted(PROCESSES))}, found {names!r}"
     config = entry.get("config", {})
     if not isinstance(config, dict) or not all(isinstance(v, int | str) for v in config.values()):
         yield f"{where}.config: expected a mapping of broker settings, found {config!r}"

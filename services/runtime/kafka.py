@@ -58,6 +58,40 @@ class TopicFacts:
     partition_count: int
 
 
+def connection(settings: Kafka) -> Config:
+    """Where the broker is and how to sign in to it: the part that every client has."""
+    config: Config = {"bootstrap.servers": settings.bootstrap_servers}
+    if settings.security__protocol == "PLAINTEXT":
+        return config
+    files = {
+        "ssl.ca.location": settings.security__ca,
+        "ssl.certificate.location": settings.security__certificate,
+        "ssl.key.location": settings.security__key,
+    }
+    config |= {"security.protocol": settings.security__protocol}
+    config |= {name: str(path) for name, path in files.items() if path is not None}
+    if password := settings.security__key_password.get_secret_value():
+        config["ssl.key.password"] = password
+    return config | (_sasl(settings) if settings.security__protocol == "SASL_SSL" else {})
+
+
+def _sasl(settings: Kafka) -> Config:
+    if settings.security__mechanism != "OAUTHBEARER":
+        return {
+            "sasl.mechanism": settings.security__mechanism,
+            "sasl.username": settings.security__username,
+            "sasl.password": settings.security__password.get_secret_value(),
+        }
+    return {
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.token.endpoint.url": settings.security__oauth_token_url,
+        "sasl.oauthbearer.client.id": settings.security__oauth_client_id,
+        "sasl.oauthbearer.client.secret": settings.security__oauth_client_secret.get_secret_value(),
+        "sasl.oauthbearer.scope": settings.security__oauth_scope,
+    }
+
+
 def producer_config(settings: Kafka, client_id: str) -> Config:
     """The configuration of every producer.
 
@@ -65,7 +99,7 @@ def producer_config(settings: Kafka, client_id: str) -> Config:
     would lie on different partitions depending on who wrote it.
     """
     return {
-        "bootstrap.servers": settings.bootstrap_servers,
+        **connection(settings),
         "client.id": client_id,
         "logger": LOGGER,
         "log.connection.close": False,
@@ -97,7 +131,7 @@ def consumer_config(settings: Kafka, client_id: str, group_id: str) -> Config:
     """
     return {
         **_MEMBERSHIP[settings.group_protocol],
-        "bootstrap.servers": settings.bootstrap_servers,
+        **connection(settings),
         "client.id": client_id,
         "logger": LOGGER,
         "log.connection.close": False,
@@ -133,7 +167,7 @@ class Admin(AdminClient):
     """
 
     def __init__(self, settings: Kafka, client_id: str) -> None:
-        config: Config = {"bootstrap.servers": settings.bootstrap_servers, "client.id": client_id}
+        config: Config = {**connection(settings), "client.id": client_id}
         super().__init__(config | {"logger": LOGGER})  # type: ignore[arg-type]  # the stubs forget `logger`
 
     def close(self) -> None:

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -83,6 +85,13 @@ def check_blob_url(text: str) -> str:
     return text
 
 
+def check_readable(path: Path | None) -> Path | None:
+    """A file that this process may read, if one is named. Raises ValueError."""
+    if path is not None and not (path.is_file() and os.access(path, os.R_OK)):
+        raise ValueError("not a readable file")
+    return path
+
+
 def networks(value: object) -> object:
     """`network[,...]` as networks; what is no text is handed on. Raises ValueError."""
     if not isinstance(value, str):
@@ -120,6 +129,9 @@ DatabaseUrl = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65535, description="a port number, 1 to 65535")]
 Host = Annotated[str, Field(min_length=1, description="a host name or address to listen on")]
+PemFile = Annotated[
+    Path | None, AfterValidator(check_readable), Field(description="the path of a readable PEM file")
+]
 Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...],
     BeforeValidator(networks),

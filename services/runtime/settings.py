@@ -41,6 +41,7 @@ from services.runtime.setting_values import (
     Host,
     Keys,
     Networks,
+    PemFile,
     Port,
     check_blob_url,
     check_bootstrap,
@@ -71,13 +72,32 @@ class Section(BaseModel):
 
 
 class Kafka(Section):
-    """The broker, and the protocol by which group members share its partitions."""
+    """The broker, the protocol by which group members share its partitions, and how clients sign in to it."""
 
     prefix = "KAFKA__"
     bootstrap_servers: Annotated[str, AfterValidator(check_bootstrap), Field(description="host:port[,...]")]
     group_protocol: Annotated[Literal["classic", "consumer"], Field(description="classic or consumer")] = (
         "classic"
     )
+    security__protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_SSL"], Field(description="PLAINTEXT, SSL or SASL_SSL")
+    ] = "PLAINTEXT"
+    security__mechanism: Annotated[
+        Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"],
+        Field(description="SCRAM-SHA-512, SCRAM-SHA-256, PLAIN or OAUTHBEARER"),
+    ] = "SCRAM-SHA-512"
+    security__username: str = ""
+    security__password: SecretStr = SecretStr("")
+    security__ca: PemFile = None
+    security__certificate: PemFile = None
+    security__key: PemFile = None
+    security__key_password: SecretStr = SecretStr("")
+    security__oauth_token_url: Annotated[
+        str, Field(pattern=r"^(https?://[^\s/]+[^\s]*)?$", description="http(s)://host[:port]/path")
+    ] = ""
+    security__oauth_client_id: str = ""
+    security__oauth_client_secret: SecretStr = SecretStr("")
+    security__oauth_scope: str = ""
 
 
 class Database(Section):
@@ -399,15 +419,45 @@ def load(cls: type[S], environ: Mapping[str, str]) -> S:
                 problems.extend(_describe(section, raw, error))
     if "crash" in values:
         problems.extend(_half_crash(environ))
+    if isinstance(kafka := values.get("kafka"), Kafka):
+        problems.extend(_half_security(kafka, environ))
     if problems:
         raise SettingsError(problems)
     return cls.model_validate(values)
+
+
+def kafka_at(bootstrap_servers: str, environ: Mapping[str, str]) -> Kafka:
+    """The broker at an address, signed in to as the environment says. Raises SettingsError."""
+    key = f"{PREFIX}{Kafka.prefix}BOOTSTRAP_SERVERS"
+    return load(_KafkaAlone, {**environ, key: bootstrap_servers}).kafka
+
+
+class _KafkaAlone(BaseModel):
+    kafka: Kafka
 
 
 def _half_crash(environ: Mapping[str, str]) -> Iterator[str]:
     point, mark = f"{PREFIX}CRASH__POINT", f"{PREFIX}CRASH__MARK"
     if (point in environ) != (mark in environ):
         yield f"{point}: expected together with {mark}, found only one of them; set both or none"
+
+
+def _half_security(kafka: Kafka, environ: Mapping[str, str]) -> Iterator[str]:
+    """What a client could not connect with, and what would go unused and leave the connection plain."""
+    prefix = f"{PREFIX}{Kafka.prefix}SECURITY__"
+    protocol, mechanism = kafka.security__protocol, kafka.security__mechanism
+    oauth = ("OAUTH_TOKEN_URL", "OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET")
+    for name in oauth if mechanism == "OAUTHBEARER" else ("USERNAME", "PASSWORD"):
+        value = getattr(kafka, f"security__{name.lower()}")
+        if protocol == "SASL_SSL" and not (
+            value.get_secret_value() if isinstance(value, SecretStr) else value
+        ):
+            yield f"{prefix}{name}: expected a value with SASL_SSL and {mechanism}, found nothing; set it"
+    if (kafka.security__certificate is None) != (kafka.security__key is None):
+        yield f"{prefix}CERTIFICATE: expected together with {prefix}KEY, found only one of them; set both"
+    given = sorted(key for key in environ if key.startswith(prefix) and key != f"{prefix}PROTOCOL")
+    if protocol == "PLAINTEXT" and given:
+        yield f"{prefix}PROTOCOL: expected SSL or SASL_SSL beside {', '.join(given)}, found PLAINTEXT"
 
 
 def _mask(value: object) -> object:

@@ -14,6 +14,8 @@ from services.cli.dev import orphans
 from services.cli.dev.folder import DevError, until
 from services.cli.dev.jars import DEPLOY
 from services.runtime import entropy
+from services.runtime.kafka import connection
+from services.runtime.settings import Kafka
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30.0
@@ -117,25 +119,28 @@ class Broker:
             return
         shutil.rmtree(self.folder / "data", ignore_errors=True)
         cluster_id = base64.urlsafe_b64encode(b"m" + entropy.token(15)).decode().rstrip("=")
-        command = [
-            *self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id,
-            "-c", str(self._settings), "--feature", "share.version=1",
-        ]  # fmt: skip
+        command = self._format_command(cluster_id)
         result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=START_TIMEOUT_S)
         if result.returncode != 0:
             raise DevError(f"Kafka: expected to format {self.folder}, found:\n{result.stdout}{result.stderr}")
         mark.write_text(cluster_id, encoding="utf-8")
 
+    def _format_command(self, cluster_id: str) -> list[str]:
+        return [
+            *self._java(), "kafka.tools.StorageTool", "format", "-t", cluster_id,
+            "-c", str(self._settings), "--feature", "share.version=1",
+        ]  # fmt: skip
+
     def _answers(self) -> bool:
         if not self.is_running():
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
             raise DevError(f"Kafka: expected to start, found that it ended; end of {self._log}:\n{tail}")
-        return answers(self.bootstrap)
+        return answers(Kafka(bootstrap_servers=self.bootstrap))
 
 
-def answers(bootstrap: str) -> bool:
+def answers(settings: Kafka) -> bool:
     """Whether a broker serves metadata: an open port alone says nothing."""
-    with AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}) as admin:  # see kafka.Admin
+    with AdminClient({**connection(settings), "log_level": 0}) as admin:  # type: ignore[dict-item]  # see kafka.Admin
         try:
             described = admin.describe_cluster(request_timeout=PROBE_TIMEOUT_S).result()
         except KafkaException:

@@ -23,6 +23,7 @@ from services.runtime.settings import (
     Database,
     Kafka,
     Outbound,
+    SettingsError,
     Sources,
     SourceTenants,
     Worker,
@@ -68,7 +69,13 @@ def given_database(environ: Mapping[str, str]) -> str | None:
 
 def given_kafka(environ: Mapping[str, str]) -> Kafka | None:
     """The user's own broker, when there is one. Raises SettingsError."""
-    return load(GivenKafka, environ).kafka if f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS" in environ else None
+    address = f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS"
+    if address in environ:
+        return load(GivenKafka, environ).kafka
+    if given := sorted(key for key in environ if key.startswith(f"{PREFIX}KAFKA__SECURITY__")):
+        ours = "the broker that `millstream dev` starts is plain, on loopback"
+        raise SettingsError([f"{given[0]}: expected beside {address}, found it alone; {ours}"])
+    return None
 
 
 def broker(folder: Folder, ports: Mapping[str, int]) -> Broker:
@@ -90,7 +97,7 @@ def postgres(folder: Folder, ports: Mapping[str, int]) -> Postgres:
 def apply_topics(settings: Kafka) -> str:
     """Create and verify the topics; a summary. Raises DevError with every difference."""
     until(
-        lambda: answers(settings.bootstrap_servers),
+        lambda: answers(settings),
         FOREIGN_TIMEOUT_S,
         f"Kafka at {settings.bootstrap_servers}",
     )

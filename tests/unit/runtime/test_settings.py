@@ -4,9 +4,10 @@ import base64
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime import setting_values, settings
+from services.runtime import kafka, setting_values, settings
 from services.runtime.settings import SettingsError, load, masked
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -138,3 +139,49 @@ def test_a_missing_secret_file_is_one_problem(tmp_path: Path) -> None:
 def test_sqlalchemy_is_told_our_driver() -> None:
     assert settings.sqlalchemy_url("postgresql://a@b/c") == "postgresql+psycopg2://a@b/c"
     assert settings.sqlalchemy_url("postgres://a@b/c") == "postgresql+psycopg2://a@b/c"
+
+
+SECURITY = "MILLSTREAM_KAFKA__SECURITY__"
+SCRAM = {f"{SECURITY}PROTOCOL": "SASL_SSL", f"{SECURITY}USERNAME": "api", f"{SECURITY}PASSWORD": CANARY}
+OAUTH = {
+    f"{SECURITY}PROTOCOL": "SASL_SSL",
+    f"{SECURITY}MECHANISM": "OAUTHBEARER",
+    f"{SECURITY}OAUTH_TOKEN_URL": "https://login.example.com/token",
+    f"{SECURITY}OAUTH_CLIENT_ID": "api",
+    f"{SECURITY}OAUTH_CLIENT_SECRET": CANARY,
+    f"{SECURITY}OAUTH_SCOPE": "kafka",
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({f"{SECURITY}PROTOCOL": "SASL_PLAINTEXT"}, "PROTOCOL"),
+        ({f"{SECURITY}PASSWORD": CANARY}, "PROTOCOL"),
+        (SCRAM | {f"{SECURITY}PROTOCOL": "PLAINTEXT"}, "PROTOCOL"),
+        ({name: value for name, value in SCRAM.items() if "PASSWORD" not in name}, "PASSWORD"),
+        ({name: value for name, value in SCRAM.items() if "USERNAME" not in name}, "USERNAME"),
+        ({name: value for name, value in OAUTH.items() if "SECRET" not in name}, "OAUTH_CLIENT_SECRET"),
+        (SCRAM | {f"{SECURITY}CA": "/nowhere/ca.pem"}, "CA"),
+        ({f"{SECURITY}PROTOCOL": "SSL", f"{SECURITY}CERTIFICATE": __file__}, "CERTIFICATE"),
+    ],
+)
+def test_half_a_sign_in_to_kafka_is_refused(given: dict[str, str], key: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(Everything, GOOD | given)
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == [f"{SECURITY}{key}"]
+    assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize("given", [SCRAM, OAUTH, SCRAM | {f"{SECURITY}CA": __file__}])
+def test_a_sign_in_to_kafka_is_what_its_clients_take(given: dict[str, str]) -> None:
+    loaded = load(Everything, GOOD | given)
+    config = kafka.connection(loaded.kafka)
+    assert config["security.protocol"] == "SASL_SSL"
+    assert CANARY in config.values() and CANARY not in str(masked(loaded))
+    without_files = {name: value for name, value in config.items() if name != "ssl.ca.location"}
+    Producer(without_files)  # which refuses what it does not know
+
+
+def test_a_plain_broker_is_told_nothing_of_security() -> None:
+    assert kafka.connection(load(Everything, GOOD).kafka) == {"bootstrap.servers": "a:9092,b:9092"}
