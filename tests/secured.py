@@ -58,7 +58,7 @@ class SecuredBroker(Broker):
     def _answers(self) -> bool:
         with kafka.Admin(self.settings(ADMIN), "tests-secured") as admin:
             try:
-                return bool(admin.describe_cluster(request_timeout=1.0).result().nodes)
+                return bool(admin.describe_cluster(request_timeout=1.0).result(TIMEOUT_S).nodes)
             except KafkaException:
                 return False
 

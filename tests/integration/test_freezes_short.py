@@ -16,8 +16,9 @@ FREEZE_S = 12.0
 
 @pytest.mark.parametrize(("server", "protocol"), [("kafka", "consumer"), ("postgres", "classic")])
 def test_everything_goes_on_after_a_server_stood_still(tmp_path: Path, server: Server, protocol: str) -> None:
-    campaign = freezes.run(tmp_path / "data", server, protocol, 1, FREEZE_S, SEED)
-    (freeze,) = campaign.freezes
+    with freezes.campaign(tmp_path / "data", server, protocol, FREEZE_S, SEED) as campaign:
+        freeze = campaign.freeze()
+        faults = campaign.faults()
     assert freeze.recovered_s <= RECOVERED_WITHIN_S, freeze
     assert "manager" in freeze.told, freeze
-    assert not campaign.faults, "\n".join(campaign.faults[:40])
+    assert not faults, "\n".join(faults[:40])

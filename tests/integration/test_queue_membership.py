@@ -53,16 +53,16 @@ Make = Callable[[type[Queue]], Queue]
 
 @pytest.fixture(params=["classic", "consumer"])
 def make(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Make]:
-    """A queue of this kind on a topic of its own, a member of its group."""
+    """A queue of this kind on a topic of its own."""
     made: list[Queue] = []
     topic = stack.fresh_topics({"step.requested": PARTITIONS})["step.requested"]
     settings = stack.kafka.model_copy(update={"group_protocol": request.param})
 
     def build(kind: type[Queue]) -> Queue:
         name = f"{topic}-{next(_number)}"
-        made.append(kind(settings, topic, name, name, codec(), lambda _: None, SHORT))
-        made[-1].join()
-        return made[-1]
+        one = kind(settings, topic, name, name, codec(), lambda _: None, SHORT)
+        made.append(one)
+        return one
 
     yield build
     for one in made:
@@ -71,6 +71,7 @@ def make(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Make]:
 
 def _turned(one: Queue, done: Callable[[], bool], what: str) -> None:
     def step() -> bool:
+        Queue.join(one)  # to the group, where it is not a member
         one.stay_member()
         one.read(0.05)
         return done()

@@ -23,7 +23,7 @@ from services.runtime import database, kafka, migrations
 from services.runtime.settings import PREFIX, SettingsError
 from tests.receiver import receiving_aside
 from tests.requesting import new_key
-from tests.secured import ADMIN, SecuredBroker
+from tests.secured import ADMIN, TIMEOUT_S, SecuredBroker
 from tests.stack import Stack, remember
 from tests.waiting import until
 
@@ -108,13 +108,13 @@ def test_who_cannot_prove_it_is_not_let_in(broker: SecuredBroker, changes: Mappi
         pytest.skip("this machine has no list of authorities")
     settings = broker.settings(ADMIN, **{f"{PREFIX}{key}": value for key, value in changes.items()})
     with kafka.Admin(settings, "tests") as admin, pytest.raises(KafkaException):
-        admin.describe_cluster(request_timeout=3.0).result()
+        admin.describe_cluster(request_timeout=3.0).result(TIMEOUT_S)
 
 
 def test_plain_passwords_over_tls_are_one_more_mechanism(broker: SecuredBroker) -> None:
     settings = broker.settings(ADMIN, **broker.environ(ADMIN, mechanism="PLAIN"))
     with kafka.Admin(settings, "tests") as admin:
-        assert admin.describe_cluster(request_timeout=10.0).result().nodes
+        assert admin.describe_cluster(request_timeout=10.0).result(TIMEOUT_S).nodes
 
 
 def test_tls_of_the_database_is_asked_for_in_its_url(stack: Stack) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -39,13 +39,23 @@ class Freeze:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """Freezes of one server under one group protocol."""
+    """Freezes of one server under one group protocol. Use `campaign(...)`."""
 
+    made: World
     server: Server
     protocol: str
     freeze_s: float
-    freezes: list[Freeze]
-    faults: list[str]
+    freezes: list[Freeze] = field(default_factory=list)
+
+    def freeze(self) -> Freeze:
+        """One more, after everything has recovered from the former."""
+        self.freezes.append(_freeze(self.made, len(self.freezes) + 1, self.server, self.freeze_s))
+        return self.freezes[-1]
+
+    def faults(self) -> list[str]:
+        """What is wrong with all that was asked for so far."""
+        self.made.settle()
+        return self.made.check().faults
 
     def table(self) -> str:
         """As Markdown."""
@@ -71,15 +81,13 @@ def names() -> Sequence[str]:
     return [part.name for part in PARTS]
 
 
-def run(folder: Path, server: Server, protocol: str, count: int, freeze_s: float, seed: int) -> Campaign:
-    """Freeze `count` times, each time after everything has recovered; then check every invariant."""
+@contextmanager
+def campaign(folder: Path, server: Server, protocol: str, freeze_s: float, seed: int) -> Iterator[Campaign]:
+    """The four processes under dev, on servers of dev's own."""
     with world(folder, seed, {"MILLSTREAM_KAFKA__GROUP_PROTOCOL": protocol}) as made:
         made.system.start()
         made.prepare(ROWS)
-        freezes = [_freeze(made, number, server, freeze_s) for number in range(1, count + 1)]
-        made.settle()
-        found = made.check()
-        return Campaign(server, protocol, freeze_s, freezes, found.faults)
+        yield Campaign(made, server, protocol, freeze_s)
 
 
 def _freeze(made: World, number: int, server: Server, freeze_s: float) -> Freeze:
