@@ -1,7 +1,7 @@
 """Kafka and PostgreSQL stand still for 30 s, 40 times each; everything has to go on within 30 s by itself.
 
-FREEZES and FREEZE_S choose how often and for how long. The three campaigns share nothing and can run side by side:
-`pytest tests/faults/test_freezes.py -k kafka-classic`, `-k kafka-consumer`, `-k postgres`.
+FREEZES and FREEZE_S choose how often and for how long. The three campaigns share nothing and can run side by
+side: `pytest tests/faults/test_freezes.py -m faults -k kafka-classic`, `-k kafka-consumer`, `-k postgres`.
 """
 
 import os
