@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
-from services.api import app, keys, projector, read_tables
+from services.api import keys, projector, read_tables
 from services.api.core.links import Links
 from services.api.door import Door
 from services.api.intake import Intake
 from services.api.keys import Caller, Keyring, Role
+from services.api.listening import HttpServer
 from services.api.live import Live
 from services.api.parts import Parts
 from services.api.pool import Pool
@@ -237,17 +237,7 @@ def serving(
         streams=streams or Streams(),
         door=door or Door(),
     )
-    config = uvicorn.Config(
-        app.served(parts),
-        http=app.protocol(parts),
-        port=0,
-        log_config=None,
-        lifespan="off",
-        access_log=False,
-        proxy_headers=False,
-        ws="none",
-    )
-    server = uvicorn.Server(config)
+    server = HttpServer(parts, keep_alive_s=5)
     thread = threading.Thread(target=server.run, name="http", daemon=True)
     intake.start()
     thread.start()

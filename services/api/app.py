@@ -25,6 +25,7 @@ from services.api.routes import (
     requests,
     submit,
 )
+from services.api.targets import Targets
 from services.api.wire import Wire
 
 VERSION = "1"
@@ -49,6 +50,7 @@ def create(parts: Parts) -> FastAPI:
         # Flat, not include_router: its nested routers hide paths and methods from errors and metrics.
         app.router.routes.extend(module.router.routes)
     openapi.install(app)
+    app.add_middleware(Targets)
     return app
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from services.api.core import etags
 from services.api.problems import Problem
 from services.contracts import envelope, ids
 from services.contracts.commands import DefinitionState, definition_key
@@ -52,16 +53,10 @@ class Conditions:
         """Raises Problem (412). Weak tags never match (RFC 9110, 13.1.1)."""
         etag = None if current is None else current.etag
         found = "none exists" if etag is None else f"it is at {etag}"
-        if self.if_match is not None and not _lists(self.if_match, etag):
+        if self.if_match is not None and not etags.matched(self.if_match, etag):
             raise Problem("precondition-failed", f"If-Match names another revision: {found}")
-        if self.if_none_match is not None and _lists(self.if_none_match, etag):
+        if etags.none_matched(self.if_none_match, etag):
             raise Problem("precondition-failed", f"If-None-Match names this revision: {found}")
-
-
-def _lists(header: str, etag: str | None) -> bool:
-    if header.strip() == "*":
-        return etag is not None
-    return etag in [tag.strip() for tag in header.split(",")]
 
 
 _COLUMNS = "id, revision, body, body_hash, etag, changed_at, changed_by, deleted"

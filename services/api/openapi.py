@@ -13,6 +13,8 @@ from services.api.keys import Role
 from services.api.problems import KINDS, MEDIA_TYPE, TYPE_PREFIX
 from services.contracts.callbacks import METHODS
 from services.contracts.status import Status, StepStatus
+from services.jobs.export import PARAMS
+from services.jobs.filters import FILTERS_MAX, IN_VALUES_MAX, OPERATORS
 
 Schema = Mapping[str, Any]
 
@@ -52,12 +54,44 @@ _CALLBACK = _object(
     ("url",),
     additionalProperties=False,
 )
+_FILTER = _object(
+    {
+        "column": {"type": "string", "description": "one that the dataset lists under `filters`"},
+        "op": {
+            "enum": sorted({op for operators in OPERATORS.values() for op in operators}),
+            "description": "boolean columns know no order; rows whose column is NULL pass `is_null` alone",
+        },
+        "value": {
+            "description": f"of the column's type; for `in` a list of 1 to {IN_VALUES_MAX};"
+            " for `is_null` and `is_not_null` none",
+            "anyOf": [{"type": ["string", "number", "boolean", "null"]}, _list({})],
+        },
+    },
+    ("column", "op"),
+    additionalProperties=False,
+)
+_EXPORT_PARAMS = _object(
+    {
+        "columns": {**_list(_TEXT), "description": "in this order; default: the dataset's"},
+        "filters": {**_list(_ref("Filter")), "maxItems": FILTERS_MAX, "description": "all must hold"},
+        "batches": {**_list(_TEXT), "description": "one file each; default: those of the dataset"},
+        "format": {"type": "string", "description": "one that the dataset allows; default: its first"},
+        "batchFilters": {**_list(_TEXT), "description": "batches or channels, as in the data-exhaust API"},
+        "contentFilters": {"type": "object", "description": "`request`, as in the data-exhaust API"},
+        "reportPath": _TEXT,
+    },
+    description="parameters of the job type `export`",
+    additionalProperties=False,
+)
+assert set(_EXPORT_PARAMS["properties"]) == set(PARAMS)
 _SUBMISSION = _object(
     {
         "jobType": {"type": "string", "examples": ["export"]},
         "name": _TEXT,
         "dataset": _TEXT,
-        "params": _ANY,
+        "params": {
+            "anyOf": [_ref("ExportParams"), {"type": "object", "description": "as the job type has them"}]
+        },
         "timeRange": _object({"from": _INSTANT, "to": _INSTANT}),
         "callback": _ref("Callback"),
         "callbacks": _list(_ref("Callback")),
@@ -167,6 +201,8 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Definition": _object({**_REVISION, "definition": _ANY}),
     "DefinitionPage": _page("Definition"),
+    "ExportParams": _EXPORT_PARAMS,
+    "Filter": _FILTER,
     "EventPage": _object({"events": _list(_ANY), "last": _COUNT}, ("events", "last")),
     "Execution": _object(
         {
@@ -307,23 +343,23 @@ LOG: Responses = {
     },
     204: {"description": "the client that comes back has heard the end"},
 }
-_RANGE = {
-    "parameters": [
-        {
-            "name": name,
-            "in": "header",
-            "required": False,
-            "schema": {"type": "string", "examples": [example]},
-            "description": description,
-        }
-        for name, example, description in (
-            ("Range", "bytes=0-1023", "RFC 9110: one range of bytes"),
-            ("If-Range", '"<etag>"', "the range only of this very file, else all of it"),
-        )
-    ]
-}
+_FILE_HEADERS = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "examples": [example]},
+        "description": description,
+    }
+    for name, example, description in (
+        ("If-None-Match", '"<etag>"', "304 when the file is still this one"),
+        ("Range", "bytes=0-1023", "RFC 9110: one range of bytes"),
+        ("If-Range", '"<etag>"', "the range only of this very file, else all of it"),
+    )
+]
 _FILE_FOUND: Responses = {
     200: {"description": "the file", "content": {"*/*": {}}},
+    304: {"description": "the file that If-None-Match names"},
     404: {"description": "no such file, or the link is altered or expired"},
 }
 FILE: dict[str, Any] = {
@@ -332,9 +368,12 @@ FILE: dict[str, Any] = {
         206: {"description": "the one range of bytes that was asked for", "content": {"*/*": {}}},
         416: {"description": "the range lies behind the end of the file"},
     },
-    "openapi_extra": _RANGE,
+    "openapi_extra": {"parameters": _FILE_HEADERS},
 }
-FILE_HEAD: dict[str, Any] = {"responses": _FILE_FOUND}
+FILE_HEAD: dict[str, Any] = {
+    "responses": _FILE_FOUND,
+    "openapi_extra": {"parameters": _FILE_HEADERS[:1]},  # a range of HEAD means nothing
+}
 
 
 def install(app: FastAPI) -> None:

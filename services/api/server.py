@@ -1,17 +1,15 @@
 """The api process: HTTP, intake, relay, projector, republisher and clock, started and drained in order."""
 
-import asyncio
 import contextlib
 import gc
 import os
 import socket
 import threading
 
-import uvicorn
 from confluent_kafka import KafkaException
 from prometheus_client import Gauge
 
-from services.api import app, projector, read_tables, republish
+from services.api import projector, read_tables, republish
 from services.api.clock import DatabaseClock
 from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
@@ -19,6 +17,7 @@ from services.api.door import Door
 from services.api.health import Health
 from services.api.intake import Intake
 from services.api.keys import Keyring
+from services.api.listening import HTTP_DRAIN_S, HttpServer
 from services.api.live import Live
 from services.api.parts import Parts
 from services.api.pool import Pool
@@ -33,7 +32,6 @@ from services.runtime.processor import run
 from services.runtime.sealing import Sealer
 from services.runtime.setting_values import parse_keys
 
-HTTP_DRAIN_S = 10.0
 INTAKE_DRAIN_S = 5.0
 RELAY_DRAIN_S = 5.0
 PROJECTOR_DRAIN_S = 8.0
@@ -72,7 +70,7 @@ class Server:
         self._health = HealthServer(
             settings.health.host, settings.health.port, health.live, health.ready, health.degraded
         )
-        self._http = _http_server(self._parts(settings), settings, health)
+        self._http = HttpServer(self._parts(settings), health=health)
         self._http_thread = threading.Thread(
             target=self._http.run, args=([listener],), name="http", daemon=True
         )
@@ -128,35 +126,3 @@ class Server:
         self._projector.join(PROJECTOR_DRAIN_S)
         self._pool.close()
         self._health.close()
-
-
-class _Http(uvicorn.Server):
-    """Says which event loop it serves in."""
-
-    def __init__(self, config: uvicorn.Config, health: Health) -> None:
-        super().__init__(config)
-        self._health = health
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        self._health.loop = asyncio.get_running_loop()
-        await super().serve(sockets)
-
-
-def _http_server(parts: Parts, settings: Settings, health: Health) -> uvicorn.Server:
-    """uvicorn, to be run in a thread of ours: there it leaves signals alone."""
-    config = uvicorn.Config(
-        app.served(parts),
-        http=app.protocol(parts),
-        host=settings.api.host,
-        port=settings.api.port,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=True,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(HTTP_DRAIN_S),
-        proxy_headers=False,  # ours counts addresses before the application is asked
-        ws="none",
-        lifespan="off",
-    )
-    return _Http(config, health)

@@ -51,6 +51,20 @@ def known(cursor: Any, row: Execution, step: str) -> Known | None:
     return Known(folders, statuses[0].terminal or has_ended)
 
 
+def reaches(blobs: Blobs, found: Known, take: int, offset: int) -> bool:
+    """Whether the log has so many bytes of this take. Blocks; raises BlobsUnavailable."""
+    if take >= len(found.folders):
+        return False
+    part = 1
+    while offset > 0:
+        try:
+            offset -= blobs.size(places.log_part(found.folders[take], part))
+        except BlobMissing:
+            return False
+        part += 1
+    return True
+
+
 class Tail:
     """Reads on from a position. Blocks; raises BlobsUnavailable, after which it reads on."""
 

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.api.live import Live, Watch
 from services.api.pool import DatabaseAway
-from services.api.problems import invalid
+from services.api.problems import Problem, invalid
 from services.api.sending import send_slices
 from services.runtime.blobs import BlobsUnavailable
 
@@ -67,8 +67,13 @@ def last_event_id(request: Request, form: re.Pattern[str]) -> re.Match[str] | No
         return None
     match = form.fullmatch(text)
     if match is None:
-        raise invalid("Last-Event-ID", "expected the id of a message of this stream")
+        raise foreign_event_id("it has another form")
     return match
+
+
+def foreign_event_id(why: str) -> Problem:
+    """The answer to an id that no message of the stream has had."""
+    return invalid("Last-Event-ID", f"expected the id of a message of this stream: {why}")
 
 
 def message(data: str, id: str | None = None, event: str | None = None) -> str:

@@ -162,7 +162,9 @@ def shown(value: Any) -> str:
         case None:
             return "nothing"
         case str():
-            return json.dumps(clean(value), ensure_ascii=False)
+            quoted = json.dumps(clean(value), ensure_ascii=False)
+            # beside those that JSON escapes: what ends a line, turns the direction of text, or is not seen
+            return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in quoted)
         case bool():
             return str(value).lower()
         case int() if value.bit_length() > INTEGER_BITS_SHOWN_MAX:

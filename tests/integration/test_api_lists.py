@@ -106,7 +106,7 @@ def test_a_cursor_fits_its_filters_alone(client: httpx.Client) -> None:
         ("submitted_after=yesterday", "submitted_after"),
         ("submitted_after=2026-01-01T00:00:00", "submitted_after"),
         ("type=noop", "type"),
-        ("stat%00us=failed", "stat\0us"),
+        ("stat%00us=failed", "query"),
         ("cursor=x", "cursor"),
         ("cursor=" + "A" * 301, "cursor"),
     ],
@@ -134,3 +134,21 @@ def test_a_filter_reads_its_own_index(api: Api) -> None:
             " ORDER BY submitted_at DESC, execution_id DESC LIMIT 51"
         )
         assert "job_request_state" in "".join(line for (line,) in cursor.fetchall())
+
+
+@pytest.mark.parametrize(
+    ("index", "query"),
+    [
+        (
+            "job_request_pipeline",
+            "SELECT 1 FROM api.job_request WHERE tenant = 't' AND job_type = 'pipeline' AND dataset_id = 'p'",
+        ),
+        ("command_rerun", "SELECT answer FROM api.command WHERE execution_id = 'x' AND rerun_id = 'y'"),
+    ],
+)
+def test_lookups_have_an_index(api: Api, index: str, query: str) -> None:
+    with api.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+        cursor.execute(f"EXPLAIN {query}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert index in plan, plan

@@ -148,7 +148,7 @@ def test_each_caller_has_a_bounded_number(api: Api, client: httpx.Client, id: st
     until(is_free, 10, "the closed streams to be forgotten")
 
 
-@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 19, "٣"])
+@pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 19, "٣", "6", "0-12", "end"])
 def test_a_wrong_last_event_id_is_named(client: httpx.Client, id: str, last: str) -> None:
     headers = {"Accept": "text/event-stream", "Last-Event-ID": last.encode()}
     answer = client.get(f"/v1/executions/{id}/events", headers=headers)  # type: ignore[arg-type]

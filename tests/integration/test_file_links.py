@@ -113,6 +113,18 @@ def test_if_range_resumes_only_the_same_file(anonymous: httpx.Client, link: http
         assert answer.status_code == status, condition
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_that_the_client_has_is_not_sent_again(
+    anonymous: httpx.Client, link: httpx.URL, method: str
+) -> None:
+    etag = anonymous.head(link).headers["etag"]
+    for tags, status in ((etag, 304), (f'"other", W/{etag}', 304), ("*", 304), ('"other"', 200)):
+        answer = anonymous.request(method, link, headers={"If-None-Match": tags, "Range": "bytes=0-9"})
+        assert answer.status_code == (206 if (status, method) == (200, "GET") else status), tags
+        assert answer.headers["etag"] == etag
+        assert (status == 304) <= (answer.content == b"")
+
+
 # ---------------------------------------------------------------- matrix H
 
 

@@ -171,7 +171,7 @@ def test_what_does_not_exist(api: Api, client: httpx.Client, id: str) -> None:
         assert other.get(f"/v1/executions/{id}/steps/noop/log").status_code == 404
 
 
-@pytest.mark.parametrize("last", ["x", "1", "0-", "-1-0", "0-0-0", "9999999-0", "End"])
+@pytest.mark.parametrize("last", ["x", "1", "0-", "-1-0", "0-0-0", "9999999-0", "End", "0-9", "end"])
 def test_a_wrong_position_is_named(client: httpx.Client, id: str, last: str) -> None:
     headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
     answer = client.get(f"/v1/executions/{id}/steps/noop/log", headers=headers)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from services.api import definitions, openapi, views
 from services.api.bodies import read_json_or_yaml, reply
+from services.api.core import etags
 from services.api.core.submission import ID_RULE
 from services.api.definitions import Conditions, Name, Revision
 from services.api.keys import Caller
@@ -139,7 +140,7 @@ async def _get(
     row = await parts.pool.read(find)
     if row is None:
         raise not_found()
-    if if_none_match is not None and row.etag in [tag.strip() for tag in if_none_match.split(",")]:
+    if etags.none_matched(if_none_match, row.etag):
         return Response(status_code=304, headers={"ETag": row.etag})
     return reply(views.definition(row), headers={"ETag": row.etag})
 

@@ -10,7 +10,7 @@ from services.api.executions import Execution
 from services.api.keys import Caller
 from services.api.parts import AnyParts, Parts, Viewer, follow
 from services.api.problems import not_found
-from services.api.streams import Look, last_event_id, message, wants_stream
+from services.api.streams import Look, foreign_event_id, last_event_id, message, wants_stream
 from services.contracts.ids import EXECUTION_ID
 from services.contracts.status import Status
 
@@ -64,6 +64,8 @@ async def _stream(request: Request, id: str, caller: Caller, parts: Parts, after
     if found is None:
         raise not_found()
     row, rows = found
+    if known and last > row.sequence:
+        raise foreign_event_id(f"the newest is {row.sequence}")
     if Status(row.status).terminal and not rows:
         return Response(status_code=204)  # an EventSource comes back until it hears this
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from services.api import file_access, openapi
-from services.api.core import links, ranges
+from services.api.core import etags, links, ranges
 from services.api.core.ranges import Wanted
 from services.api.executions import File
 from services.api.parts import AnyParts, Author
@@ -84,6 +84,8 @@ def _key_id(signed: links.Links, file: File | None, request: Request, now_s: flo
 def _asked(file: File, request: Request) -> tuple[int, tuple[int, int] | None, dict[str, str]]:
     """Status, the bytes to send (None: none, the range lies behind the end) and headers."""
     headers = _headers(file)
+    if etags.none_matched(request.headers.get("if-none-match"), headers["ETag"]):
+        return 304, None, {"ETag": headers["ETag"], "Cache-Control": headers["Cache-Control"]}
     given = request.headers if request.method == "GET" else {}  # a range of HEAD means nothing
     asked = ranges.wanted(given.get("range"), given.get("if-range"), headers["ETag"], file.bytes)
     if asked is Wanted.NOTHING:

@@ -16,7 +16,7 @@ from services.api.parts import AnyParts, Parts, Viewer, follow
 from services.api.problems import not_found, unavailable
 from services.api.sending import Pieces
 from services.api.steplogs import Known, Tail
-from services.api.streams import Look, last_event_id, message, wants_stream
+from services.api.streams import Look, foreign_event_id, last_event_id, message, wants_stream
 from services.contracts.ids import EXECUTION_ID
 from services.runtime.blobs import Blobs, BlobsUnavailable
 
@@ -50,6 +50,8 @@ async def log(
     if found is None:
         raise not_found()
     if wants_stream(request):
+        if last is not None and not await run_in_threadpool(_was_sent, parts.blobs, found, last):
+            raise foreign_event_id("no line of this log ends there")
         return _stream(request, parts, caller, id, name, last)
     text = _text(parts.blobs, found)
     try:
@@ -65,6 +67,16 @@ async def _known(parts: Parts, caller: Caller, id: str, name: str) -> Known | No
         return None if row is None else steplogs.known(cursor, row, name)
 
     return await parts.pool.read(find) if EXECUTION_ID.fullmatch(id) else None
+
+
+def _was_sent(blobs: Blobs, found: Known, last: re.Match[str]) -> bool:
+    """Whether a message with this id can have been sent. A store that is away does not deny it."""
+    if last[0] == END:
+        return found.over
+    try:
+        return steplogs.reaches(blobs, found, *map(int, last.groups()))
+    except BlobsUnavailable:
+        return True
 
 
 def _text(blobs: Blobs, found: Known) -> Generator[bytes, None, None]:

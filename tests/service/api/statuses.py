@@ -36,6 +36,7 @@ def possible(route: APIRoute) -> set[int]:
         if isinstance(dependant.call, Needs):
             roles.append(dependant.call._role)
             codes |= _reached(typing.cast(FunctionType, Needs.__call__)) - {KINDS["forbidden"][0]}
+            codes.add(KINDS["invalid-request"][0])  # of services/api/targets.py, whatever the route reads
         elif isinstance(dependant.call, FunctionType):
             codes |= _reached(dependant.call)
         if dependant.query_params:
