@@ -7,7 +7,7 @@ import threading
 from importlib.metadata import version
 
 from services.notifier.core.following import Following
-from services.notifier.dispatcher import Dispatcher
+from services.notifier.dispatcher import Dispatcher, Limits
 from services.notifier.matcher import CHANNEL, Matcher, write_rows
 from services.notifier.sender import TIMEOUT_S, Sender
 from services.notifier.settings import MigrateSettings, Settings
@@ -91,7 +91,8 @@ async def _dispatch(chosen: Settings, loop: Processor[Following], stop: threadin
     url = chosen.database.url.get_secret_value()
     sealer = Sealer(setting_values.parse_keys(chosen.sealing.keys.get_secret_value()))
     client = Client(chosen.outbound.allow, f"Millstream/{version('millstream')}", TIMEOUT_S)
-    dispatcher = Dispatcher(Store(url), Sender(client, sealer))
+    limits = Limits(chosen.deliveries.slots, chosen.deliveries.destination_slots)
+    dispatcher = Dispatcher(Store(url), Sender(client, sealer), limits)
     health = HealthServer(
         chosen.health.host,
         chosen.health.port,

@@ -49,12 +49,13 @@ log = telemetry.get_logger()
 class Limits:
     """Attempts at once: in all, to one destination, and to one whose last attempt failed.
 
-    The last one keeps receivers that hang from filling the first. The total leaves room for as many idle
-    connections below the usual limit of 1024 open files.
+    The last one keeps receivers that hang from filling the first; a tenant never fills it, whatever its
+    receivers do (core/sharing.py). The total leaves room for as many idle connections below the usual limit
+    of 1024 open files.
     """
 
     total: int = 256
-    destination: int = 16
+    destination: int = 8
     failing: int = 2
 
 
@@ -67,6 +68,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy: Counter[str] = Counter()
+        self._tenants: Counter[str] = Counter()
         self._failing: set[str] = set()
         self._finished: list[Recorded] = []
         self._trouble: str | None = "not started"
@@ -114,12 +116,14 @@ class Dispatcher:
         self._wake.clear()
         results = tuple(self._finished)
         busy = self._busy - Counter(result.claim.destination for result in results)
+        tenants = self._tenants - Counter(result.claim.tenant for result in results)
         call = functools.partial(
             self._store.turn,
             results,
             self._free(busy),
             self._limits.destination,
-            max(0, total - busy.total()),
+            tenants,
+            total,
         )
         try:
             turn = await asyncio.get_running_loop().run_in_executor(executor, call)
@@ -152,9 +156,8 @@ class Dispatcher:
         superseded = set(turn.superseded)
         for result in results:
             claim = result.claim
-            self._busy[claim.destination] -= 1
-            if self._busy[claim.destination] <= 0:
-                del self._busy[claim.destination]
+            self._busy -= Counter([claim.destination])
+            self._tenants -= Counter([claim.tenant])
             if claim.delivery_id in superseded:
                 log.warning("result_superseded", delivery_id=claim.delivery_id)
                 continue
@@ -162,6 +165,7 @@ class Dispatcher:
 
     def _start(self, claim: Claim, clock: entropy.RemoteClock) -> None:
         self._busy[claim.destination] += 1
+        self._tenants[claim.tenant] += 1
         task = asyncio.create_task(self._attempt(claim, clock))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

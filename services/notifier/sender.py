@@ -11,7 +11,7 @@ from services.notifier.core.redaction import snippet
 from services.notifier.core.schedule import Result
 from services.notifier.store import Claim
 from services.runtime import crash, sealing
-from services.runtime.exchange import Malformed, SendError
+from services.runtime.exchange import Refused, SendError
 from services.runtime.http import Client
 
 TIMEOUT_S = 15.0
@@ -54,7 +54,7 @@ class Sender:
         try:
             response = await self._client.send(claim.method, claim.url, headers, claim.body)
         except SendError as error:
-            return Sent(Result(error=str(error), permanent=isinstance(error, Malformed)))
+            return Sent(Result(error=str(error), permanent=isinstance(error, Refused)))
         crash.reach("notifier.sent")
         secrets = [*opened.values(), *([secret] if secret else [])]
         return Sent(

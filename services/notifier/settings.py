@@ -2,7 +2,17 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from services.runtime.settings import Blobs, Crash, Database, Health, Kafka, Loop, Outbound, Sealing
+from services.runtime.settings import (
+    Blobs,
+    Crash,
+    Database,
+    Deliveries,
+    Health,
+    Kafka,
+    Loop,
+    Outbound,
+    Sealing,
+)
 
 
 class Settings(BaseModel):
@@ -15,6 +25,7 @@ class Settings(BaseModel):
     blobs: Blobs
     sealing: Sealing
     outbound: Outbound
+    deliveries: Deliveries
     health: Health
     crash: Crash
 

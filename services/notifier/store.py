@@ -7,6 +7,7 @@ from typing import Any
 
 from psycopg2.extras import execute_values
 
+from services.notifier.core.sharing import Due, chosen
 from services.runtime import database
 
 STATEMENT_TIMEOUT_MS = 10_000
@@ -63,11 +64,17 @@ class Store:
         self._connection: database.Connection | None = None
 
     def turn(
-        self, results: Sequence[Recorded], free: Mapping[str, int], per_destination: int, capacity: int
+        self,
+        results: Sequence[Recorded],
+        free: Mapping[str, int],
+        per_destination: int,
+        busy: Mapping[str, int],
+        total: int,
     ) -> Turn:
-        """Record `results`, then claim at most `capacity` due deliveries.
+        """Record `results`, then claim due deliveries, as many as core/sharing.py says.
 
         `free`: for destinations with another limit than `per_destination`, how many may be claimed now.
+        `busy`: attempts in flight by tenant, of at most `total`.
         Blocks up to the database's timeouts. Raises psycopg2.Error; nothing was recorded or claimed then,
         or the answer was lost: results may be given again, claims run out.
         """
@@ -75,7 +82,9 @@ class Store:
             connection = self._connected()
             with connection, connection.cursor() as cursor:
                 superseded = _record(cursor, results) if results else ()
-                claims = _claim(cursor, free, per_destination, capacity) if capacity else ()
+                claims: tuple[Claim, ...] = ()
+                if sum(busy.values()) < total:
+                    claims = _claim(cursor, free, per_destination, busy, total)
                 cursor.execute(_NEXT)
                 [(now, next_due_at)] = cursor.fetchall()
             return Turn(now, claims, next_due_at, superseded)
@@ -97,9 +106,17 @@ class Store:
         return self._connection
 
 
-def _claim(cursor: Any, free: Mapping[str, int], per_destination: int, capacity: int) -> tuple[Claim, ...]:
+def _claim(
+    cursor: Any, free: Mapping[str, int], per_destination: int, busy: Mapping[str, int], total: int
+) -> tuple[Claim, ...]:
     limits = {"names": list(free), "limits": list(free.values()), "limit": per_destination}
-    cursor.execute(_CLAIM, {**limits, "capacity": capacity, "lease_s": LEASE_S})
+    cursor.execute(_DUE, {**limits, "total": total})
+    due = [Due(*row) for row in cursor.fetchall()]
+    room = {one.destination: free.get(one.destination, per_destination) for one in due}
+    ids = chosen(due, busy, room, total)
+    if not ids:
+        return ()
+    cursor.execute(_CLAIM, {"ids": ids, "lease_s": LEASE_S})
     found = (dict(zip(Claim.__dataclass_fields__, row, strict=True)) for row in cursor.fetchall())
     return tuple(Claim(**{**fields, "body": bytes(fields["body"])}) for fields in found)
 
@@ -145,27 +162,30 @@ FROM result JOIN written USING (delivery_id)
 RETURNING delivery_id
 """
 
-_CLAIM = """
+# The longest due first, a destination's deliveries of one tenant spread over the others': what is not chosen
+# of these is unlocked with the transaction.
+_DUE = """
 WITH room AS (
-    SELECT name, coalesce(own.free, %(limit)s) AS free
-    FROM notifier.destination
-    LEFT JOIN unnest(%(names)s::text[], %(limits)s::integer[]) AS own (name, free) USING (name)
-    WHERE name IS NOT NULL),
+    SELECT destination, tenant, least(coalesce(own.free, %(limit)s), %(total)s) AS free
+    FROM notifier.waiting
+    LEFT JOIN unnest(%(names)s::text[], %(limits)s::integer[]) AS own (destination, free)
+        USING (destination)),
 due AS (
-    SELECT delivery_id, name, next_attempt_at
+    SELECT delivery_id, room.tenant, room.destination, next_attempt_at
     FROM room CROSS JOIN LATERAL (
-        SELECT delivery_id, next_attempt_at FROM notifier.delivery
-        WHERE state = 'pending' AND destination = name AND next_attempt_at <= now()
-        ORDER BY next_attempt_at LIMIT free FOR UPDATE SKIP LOCKED) AS found),
-fair AS (
-    SELECT delivery_id FROM due
-    ORDER BY row_number() OVER (PARTITION BY name ORDER BY next_attempt_at), next_attempt_at
-    LIMIT %(capacity)s)
-UPDATE notifier.delivery AS d
+        SELECT delivery_id, next_attempt_at FROM notifier.delivery AS d
+        WHERE d.state = 'pending' AND d.destination = room.destination AND d.tenant = room.tenant
+            AND d.next_attempt_at <= now()
+        ORDER BY d.next_attempt_at LIMIT room.free FOR UPDATE SKIP LOCKED) AS found)
+SELECT delivery_id, tenant, destination FROM due
+ORDER BY row_number() OVER (PARTITION BY destination, tenant ORDER BY next_attempt_at), next_attempt_at
+"""
+_CLAIM = """
+UPDATE notifier.delivery
 SET next_attempt_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
-FROM fair WHERE d.delivery_id = fair.delivery_id
-RETURNING d.delivery_id, d.tenant, d.destination, d.url, d.method, d.headers, d.secret, d.body, d.attempts,
-    d.created_at, d.next_attempt_at
+WHERE delivery_id = ANY(%(ids)s)
+RETURNING delivery_id, tenant, destination, url, method, headers, secret, body, attempts, created_at,
+    next_attempt_at
 """
 # What is due already and was not claimed waits for room, and the end of an attempt makes room.
 _NEXT = """

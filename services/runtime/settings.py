@@ -269,6 +269,16 @@ class Outbound(Section):
     allow: Networks = ()
 
 
+class Deliveries(Section):
+    """Attempts of callbacks at once: in all, of which a tenant has at most half, and to one destination."""
+
+    prefix = "DELIVERIES__"
+    slots: Annotated[int, Field(ge=2, le=10_000, description="a number of attempts, 2 to 10000")] = 256
+    destination_slots: Annotated[
+        int, Field(ge=1, le=10_000, description="a number of attempts, 1 to 10000")
+    ] = 8
+
+
 class Client(Section):
     """Where the `millstream` command finds the API, unless a context says so."""
 

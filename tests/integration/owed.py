@@ -22,11 +22,11 @@ TOKEN = "Bearer canary-token-2718281828"
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def facts(execution: str, sequence: int) -> dict[str, Any]:
+def facts(execution: str, sequence: int, tenant: str = "acme") -> dict[str, Any]:
     return {
         "event_id": ids.event_id(execution, sequence),
         "execution_id": execution,
-        "tenant": "acme",
+        "tenant": tenant,
         "sequence": sequence,
         "occurred_at": NOW,
         "causation_id": "c",
@@ -44,25 +44,27 @@ def callback(url: str, *, sealer: sealing.Sealer = SEALER, tenant: str = "acme")
     )
 
 
-def deliveries(*callbacks: Callback, execution: str | None = None) -> tuple[Delivery, ...]:
+def deliveries(
+    *callbacks: Callback, execution: str | None = None, tenant: str = "acme"
+) -> tuple[Delivery, ...]:
     """What an execution with these callbacks owes at its end."""
-    accepted, completed = story(execution or entropy.fresh_id(), *callbacks)
+    accepted, completed = story(execution or entropy.fresh_id(), *callbacks, tenant=tenant)
     return advance(advance(None, accepted).following, completed).deliveries
 
 
-def story(execution: str, *callbacks: Callback) -> tuple[Event, Event]:
+def story(execution: str, *callbacks: Callback, tenant: str = "acme") -> tuple[Event, Event]:
     """The first event of an execution and the last."""
     request = JobRequested(
         execution_id=execution,
-        tenant="acme",
+        tenant=tenant,
         requested_at=NOW,
         created_by="ann",
         name="Bericht für März ✓",
         job_type="noop",
         callbacks=callbacks,
     )
-    accepted = ExecutionAccepted(**facts(execution, 1), request=request, request_hash="00", plan=())
-    return accepted, ExecutionCompleted(**facts(execution, 2), files=1, rows=2, bytes=3)
+    accepted = ExecutionAccepted(**facts(execution, 1, tenant), request=request, request_hash="00", plan=())
+    return accepted, ExecutionCompleted(**facts(execution, 2, tenant), files=1, rows=2, bytes=3)
 
 
 class Database:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -208,7 +208,7 @@ async def test_receivers_that_hang_do_not_delay_the_others(database: Database, r
         for bad in (one, two, three):
             bad.script["/hook"] = [hang]
             database.insert(*(deliveries(callback(bad.url()))[0] for _ in range(100)))
-        limits = Limits(total=40, destination=8, failing=2)
+        limits = Limits(total=60, destination=8, failing=2)
         async with dispatching(database, timeout_s=4, limits=limits):
             await until(lambda: min(len(bad.calls) for bad in (one, two, three)) == 8, "hanging calls")
             good = [deliveries(callback(receiver.url()))[0] for _ in range(50)]
@@ -221,6 +221,25 @@ async def test_receivers_that_hang_do_not_delay_the_others(database: Database, r
             )
             assert database.count("delivered") == 50
     assert len(receiver.calls) == 50
+
+
+async def test_one_tenants_hanging_receivers_leave_slots_to_the_others(
+    database: Database, receiver: Receiver
+) -> None:
+    """More destinations that hang than there are slots, all due before the other tenant's callback."""
+    async with AsyncExitStack() as stack:
+        hanging = [await stack.enter_async_context(receiving()) for _ in range(30)]
+        for bad in hanging:
+            bad.otherwise = hang
+            owed = [deliveries(callback(bad.url(), tenant="mallory"), tenant="mallory")[0] for _ in range(4)]
+            database.insert(*owed)
+        async with dispatching(database, timeout_s=8, limits=Limits(total=20, destination=8)):
+            await until(lambda: sum(len(bad.calls) for bad in hanging) == 10, "half of the slots to hang")
+            for tenant, target in (("acme", "/hook"), ("zeta", "/other")):
+                database.insert(*deliveries(callback(receiver.url(target), tenant=tenant), tenant=tenant))
+            await until(lambda: database.count("delivered") == 2, "the other tenants' callbacks")
+            assert sum(len(bad.calls) for bad in hanging) == 10
+            assert database.query("SELECT FROM notifier.attempt WHERE status IS NULL") == []
 
 
 async def test_a_failing_destination_is_given_fewer_slots(database: Database, receiver: Receiver) -> None:
@@ -245,7 +264,7 @@ async def test_a_private_address_is_refused_and_not_shown(database: Database, re
         database.insert(owed)
         await until(lambda: database.attempts(owed), "the first attempt")
     row = database.row(owed)
-    assert (row["state"], receiver.calls) == ("pending", [])
+    assert (row["state"], receiver.calls) == ("dead", [])  # no later attempt is allowed either
     assert "MILLSTREAM_OUTBOUND__ALLOW" in row["last_error"]
     assert "127." not in row["last_error"]
 
