@@ -24,7 +24,7 @@ from services.cli import (
 )
 from services.cli.dev import command as dev
 from services.cli.failure import Exit, Failed
-from services.cli.targets import Choice
+from services.cli.targets import CHOICE, Choice
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,6 +60,7 @@ def choose(
 ) -> None:
     """Run, use and look after Millstream."""
     context.obj = Choice(name, data)
+    CHOICE.set(context.obj)
 
 
 def main() -> None:

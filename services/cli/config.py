@@ -1,20 +1,29 @@
-"""`millstream config`: the settings that a process started here would have, and where each comes from."""
+"""`millstream config`: the settings that a process started here would have, and where each comes from.
+
+Beside a running `millstream dev` they are those of its processes: of the stack that `--data` names, or if no
+setting is given here of the one in `.millstream`.
+"""
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
+import psutil
 import typer
 from pydantic import BaseModel, create_model
 
 from services.cli import output
+from services.cli.dev.folder import DEFAULT_DATA, Folder
+from services.cli.dev.parts import PARTS
 from services.cli.failure import Exit
 from services.cli.output import AsJson
+from services.cli.targets import Choice
 from services.runtime import settings
 from services.runtime.settings import PREFIX, Section, SettingsError
 
-DEFAULT, MISSING = "default", "not set"
+DEFAULT, MISSING, HERE = "default", "not set", "environment"
 
 
 class Nothing(BaseModel):
@@ -45,17 +54,24 @@ class Setting:
 
 @app.command()
 def show(
+    context: typer.Context,
     with_origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     only_set: Annotated[bool, typer.Option("--set", help="Only what is set here, no defaults.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show every setting, secrets masked; exit code 1 when one of them cannot be used."""
+    """Show every setting, secrets masked; exit code 1 when one of them cannot be used.
+
+    Those of the running `millstream dev`, if there is one; where its processes differ, the api's.
+    """
+    environ, whose = _environment(context.obj)
     found: list[Setting] = []
-    problems = _load(Nothing, os.environ)[1]
+    problems = _load(Nothing, environ)[1]
     for section in settings.SECTIONS:
-        values, wrong = _values(section, os.environ)
+        values, wrong = _values(section, environ)
         problems += wrong
-        found += [one for one in _settings(section, values, os.environ) if not only_set or one.is_set]
+        found += [one for one in _settings(section, values, environ, whose) if not only_set or one.is_set]
+    if whose != HERE:
+        output.note(f"settings of {whose}")
     if as_json:
         names = ("key", "value", "origin") if with_origin else ("key", "value")
         output.json_document([{name: getattr(one, name) for name in names} for one in found])
@@ -66,6 +82,21 @@ def show(
         output.note(line)
     if problems:
         raise typer.Exit(Exit.FAILED)
+
+
+def _environment(choice: Choice) -> tuple[Mapping[str, str], str]:
+    """The variables to look at, and whose they are."""
+    folder = Folder(choice.data or DEFAULT_DATA)
+    own = {key for key in os.environ if key.startswith(PREFIX)}
+    if (own and choice.data is None) or not folder.is_owned():
+        return os.environ, HERE
+    pids = folder.state().get("pids", {})
+    found: dict[str, str] = {}
+    for part in reversed(PARTS):  # the first one has the last word
+        with suppress(psutil.Error):
+            if pid := pids.get(part.name):
+                found |= psutil.Process(pid).environ()
+    return (found, f"the running millstream dev in {folder.root}") if found else (os.environ, HERE)
 
 
 def _values(section: type[Section], environ: Mapping[str, str]) -> tuple[Mapping[str, object], list[str]]:
@@ -98,7 +129,7 @@ def _load(model: type[BaseModel], environ: Mapping[str, str]) -> tuple[dict[str,
 
 
 def _settings(
-    section: type[Section], values: Mapping[str, object], environ: Mapping[str, str]
+    section: type[Section], values: Mapping[str, object], environ: Mapping[str, str], whose: str
 ) -> Iterator[Setting]:
     if section in settings.OPEN:
         (named,) = values.values() if values else ({},)
@@ -109,12 +140,12 @@ def _settings(
     for key, value in keys.items():
         is_given = key in environ or f"{key}_FILE" in environ
         shown = value if is_given or value not in ([], (), "***") else None
-        yield Setting(key, shown, _origin(key, shown, environ))
+        yield Setting(key, shown, _origin(key, shown, environ, whose))
 
 
-def _origin(key: str, value: object, environ: Mapping[str, str]) -> str:
+def _origin(key: str, value: object, environ: Mapping[str, str], whose: str) -> str:
     if key in environ:
-        return "environment"
+        return whose
     if f"{key}_FILE" in environ:
         return f"file {environ[f'{key}_FILE']}"
     return MISSING if value is None else DEFAULT

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import output, reading, rest, sample, views
+from services.cli import output, reading, rest, sample, targets, views
 from services.cli.failure import Exit, Failed
 from services.cli.output import AsJson, AsJsonLines
 from services.cli.runs import ExitStatus, Limit, Reason, Runs
@@ -105,7 +105,8 @@ def list_all(
     }
     found = EXECUTIONS.newest(rest.connect(context), limit, filters)
     none = "no execution fits these filters"
-    empty = none if any(filters.values()) else "no executions yet; try: millstream job submit --sample --wait"
+    sample_ = targets.command("job submit --sample --wait")
+    empty = none if any(filters.values()) else f"no executions yet; try: {sample_}"
     output.listing(found, as_json, as_lines, views.executions, empty)
 
 
@@ -186,7 +187,8 @@ def download(
     api = rest.connect(context)
     files = api.get(EXECUTIONS.at(id))["files"]
     if not files:
-        raise Failed(f"{id}: expected published files, found none (yet); `millstream job get {id}` tells why")
+        get_ = targets.command(f"job get {id}")
+        raise Failed(f"{id}: expected published files, found none (yet); `{get_}` tells why")
     to.mkdir(parents=True, exist_ok=True)
     for file in files:
         place = to / Path(file["name"]).name

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import KafkaException
 
+from services.cli import targets
 from services.cli.failure import Exit, Failed
 from services.cli.log import Log, Stored
 from services.contracts.envelope import Headers
@@ -92,7 +93,8 @@ def find(log: Log, address: str, topics: Sequence[str]) -> Letter:
     for letter in read(log, [topic]):
         if letter.address == address:
             return letter
-    raise Failed(f"{address}: expected a dead letter, found none; `millstream dlq list --all` shows them")
+    every = targets.command("dlq list --all")
+    raise Failed(f"{address}: expected a dead letter, found none; `{every}` shows them")
 
 
 def resend(publisher: Publisher, letter: Letter) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 import yaml
 
-from services.cli import output, reading, rest
+from services.cli import output, reading, rest, targets
 from services.cli.failure import Failed
 from services.cli.output import AsJson, AsJsonLines
 from services.jobs import pipeline
@@ -69,7 +69,7 @@ def get(
 def list_all(context: typer.Context, as_json: AsJson = False, as_lines: AsJsonLines = False) -> None:
     """List the pipelines, in order of id."""
     found = rest.connect(context).pages(PIPELINES, limit=PAGE)
-    empty = "no pipelines yet; try: millstream pipeline put <id> <file>"
+    empty = f"no pipelines yet; try: {targets.command('pipeline put <id> <file>')}"
     output.listing(found, as_json, as_lines, _pipelines, empty)
 
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import typer
 
-from services.cli import output, reading, request_views, rest, runs
+from services.cli import output, reading, request_views, rest, runs, targets
 from services.cli.failure import Exit, Failed
 from services.cli.output import AsJson, AsJsonLines
 from services.cli.runs import ExitStatus, Limit, Reason, Runs
@@ -92,7 +92,7 @@ def list_all(
     """List service requests, the newest first."""
     filters = {"pipeline": pipeline, "status": status, "tag": tag, "requester": requester}
     found = REQUESTS.newest(rest.connect(context), limit, filters)
-    empty = "no request fits; try: millstream request create <pipeline>"
+    empty = f"no request fits; try: {targets.command('request create <pipeline>')}"
     output.listing(found, as_json, as_lines, request_views.requests, empty)
 
 

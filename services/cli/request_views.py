@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from services.cli import output, views
+from services.cli import output, targets, views
 
 Item = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ def approvals(items: Sequence[Item]) -> None:
         for item in items
     ]
     output.table(("REQUEST", "STEP", "PIPELINE", "ASKED BY", "EXPIRES"), rows)
-    output.note("\nmillstream request approve <request>, or reject <request> --reason ...")
+    output.note(f"\n{targets.command('request approve <request>')}, or reject <request> --reason ...")
 
 
 def request(item: Item) -> None:

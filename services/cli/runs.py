@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.cli import commanding, output, views, watching
+from services.cli import commanding, output, targets, views, watching
 from services.cli.failure import Exit
 from services.cli.rest import Api
 
@@ -98,7 +98,7 @@ class Runs:
             self.created(api, done["rerun_id"], done, wait, as_json)
 
     def _watch(self, id: str) -> str:
-        return f"millstream {self.group} watch {id}"
+        return targets.command(f"{self.group} watch {id}")
 
     def _fail_unless_completed(self, found: Mapping[str, Any]) -> None:
         if found["status"] not in self.completed:

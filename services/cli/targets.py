@@ -8,7 +8,9 @@ Looked at in this order: `--context` or `--data` of the command line; the enviro
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,10 @@ class Choice:
 
     context: str | None = None
     data: Path | None = None
+
+
+CHOICE: ContextVar[Choice | None] = ContextVar("choice", default=None)
+"""That of the running command."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,14 @@ def chosen(context: typer.Context) -> Target:
     """The target of the running command. Raises Failed."""
     choice = context.find_root().obj
     return resolve(choice if isinstance(choice, Choice) else Choice(), os.environ)
+
+
+def command(words: str) -> str:
+    """A command as the person may type it next: it talks to the same stack as the running one."""
+    choice = CHOICE.get() or Choice()
+    chosen = "" if choice.data is None else f"--data {shlex.quote(str(choice.data))} "
+    named = "" if choice.context is None else f"--context {shlex.quote(choice.context)} "
+    return f"millstream {named}{chosen}{words}"
 
 
 def _client(environ: Mapping[str, str]) -> Client:

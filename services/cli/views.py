@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from services.cli import output
+from services.cli import output, targets
 
 
 def executions(items: Sequence[Mapping[str, Any]]) -> None:
@@ -88,4 +88,5 @@ def files(item: Mapping[str, Any]) -> None:
         for file in item["files"]
     ]
     output.table(("FILE", "ROWS", "SIZE", "SHA-256"), rows)
-    output.note(f"\ndownload them: millstream job download {item['execution_id']}")
+    download = targets.command(f"job download {item['execution_id']}")
+    output.note(f"\ndownload them: {download}")

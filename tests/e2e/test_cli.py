@@ -48,6 +48,22 @@ def test_the_sample_is_exported_and_downloaded(millstream: Command, folder: Path
     ]
 
 
+def test_hints_name_the_stack_that_was_talked_to(millstream: Command, local: Local) -> None:
+    ran = millstream("job", "submit", "--sample", "--wait")
+    assert f"millstream --data {local.folder.root} job download " in ran.err
+    ran = millstream("job", "submit", "--type", "noop")
+    assert f"millstream --data {local.folder.root} job watch {ran.out.strip()}" in ran.err
+
+
+def test_the_settings_of_the_running_stack_are_shown(millstream: Command, local: Local) -> None:
+    ran = millstream("config", "show", "--origin", "--json")
+    found = {entry["key"]: (entry["value"], entry["origin"]) for entry in ran.json}
+    whose = f"the running millstream dev in {local.folder.root}"
+    assert found["MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS"] == (local.state["kafka_bootstrap"], whose)
+    assert found["MILLSTREAM_SEALING__KEYS"][0] == "***"
+    assert ran.err == f"settings of {whose}\n"
+
+
 def test_an_execution_is_watched_run_again_and_not_cancelled_any_more(millstream: Command) -> None:
     ran = millstream("job", "submit", "--type", "noop", "--wait")
     assert ran.code == 0 and "execution.completed" in ran.out
