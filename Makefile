@@ -9,7 +9,7 @@ REAL := (kafka or postgres or slow) and not faults
 COMPILE := uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test test-fast test-integration faults bench lint types imports fmt lock clean
+.PHONY: help setup demo dev test test-fast test-integration faults soak bench lint types imports fmt lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-integration: setup ## Tests on the real broker and database, which the test
 
 faults: setup ## The long fault run: kill every process at random instants, many times
 	$(BIN)/pytest -m faults tests --timeout 21600 -o faulthandler_timeout=21660
+
+soak: setup ## Ten minutes of load; no process keeps more than 128 MB beyond what it holds idle
+	@$(BIN)/python -m tests.soak $(SOAK)
 
 bench: setup $(PEERS) ## Measure the published figures beside their peers (needs redis-server, psql and wrk)
 	@$(BIN)/python -m tests.bench $(BENCH)
