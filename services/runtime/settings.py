@@ -299,8 +299,8 @@ class Crash(Section):
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Api, Blobs, Budget, Client, Crash, Database, DatabaseOwner, Files, Health, Kafka, Links, Outbound,
-    Sealing, Dispatch, Loop, Quota, Secrets, SourceTenants, Sources, Worker,
+    Api, Blobs, Budget, Client, Crash, Database, DatabaseOwner, Deliveries, Files, Health, Kafka, Links,
+    Outbound, Sealing, Dispatch, Loop, Quota, Secrets, SourceTenants, Sources, Worker,
 )  # fmt: skip
 
 OPEN: Mapping[type[Section], str] = {Sources: "", SourceTenants: "__TENANTS"}
