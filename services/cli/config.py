@@ -114,8 +114,10 @@ def _values(section: type[Section], environ: Mapping[str, str]) -> tuple[Mapping
         return masked, []
     fallback: dict[str, object] = {}
     for key, field in settings.keys_of(section).items():
-        if key in environ or f"{key}_FILE" in environ:
-            fallback[field] = "***" if settings.is_secret(section, field) else environ.get(key)
+        if settings.is_secret(section, field):
+            fallback[field] = "***"
+        elif key in environ:
+            fallback[field] = environ[key]
         elif not section.model_fields[field].is_required():
             fallback[field] = section.model_fields[field].default
     return fallback, [line for line in problems if not line.partition(", found ")[2].startswith("nothing;")]
