@@ -72,18 +72,48 @@ class Projector(Handler[Projection]):
         message = cast("Event | Damaged", routed.message)
         dead = Poison("undecodable", message.error) if isinstance(message, Damaged) else None
         if message.sequence <= state.sequence:
-            return Change(state, dead=dead)
+            return Change(state, due_at=_next_at(state, now), dead=dead)
         if message.sequence > state.sequence + 1 and len(state.parked) < PARKED_MAX:
             value = b"" if isinstance(message, Damaged) else record.value or b""
             value = state.parked.get(message.sequence) or value
             state = replace(state, parked={**state.parked, message.sequence: value})
-            return Change(state, rows=(_parked_row(state),), dead=dead)
+            return Change(state, due_at=_next_at(state, now), rows=(_parked_row(state),), dead=dead)
         if message.sequence > state.sequence + 1:  # the gap will not fill any more: go on without it
             state = self._skip_gap(state, message.sequence)
         state, rows = self._step(state, message)
         state, more = self._unpark(state)
-        snapshot = (Row("execution", {"state": state}),) if state.tenant else ()
-        return Change(state, rows=(*rows, *more, *snapshot), dead=dead)
+        return Change(state, rows=(*rows, *more, *_snapshot(state)), dead=dead)
+
+    def due(
+        self,
+        key: str,
+        state: Projection,
+        lookups: Mapping[str, Projection | None],
+        now: datetime,
+        caught_up_at: datetime,
+    ) -> Change[Projection]:
+        """The next of what is parked behind an event that was given up; alone, for it may be bad too."""
+        value = state.parked.get(state.sequence + 1)
+        if value is None:
+            return Change(state)
+        sequence = state.sequence + 1
+        message = self._event("execution.events", value) if value else Damaged(sequence, "")
+        state, rows = self._step(_without(state, sequence), message)
+        return Change(state, due_at=_next_at(state, now), rows=(*rows, *_snapshot(state)))
+
+    def poisoned(
+        self, key: str, state: Projection | None, error: Poison, record: Input | None, now: datetime
+    ) -> Change[Projection] | None:
+        """An event that is given up counts as seen: the others go on, and the row is incomplete."""
+        state = state or Projection(key)
+        told = dict(record.headers).get("ms_sequence", b"") if record else b"%d" % (state.sequence + 1)
+        if not SEQUENCE.fullmatch(told) or (sequence := int(told)) <= state.sequence:
+            return None
+        if sequence > state.sequence + 1:
+            state = replace(state, parked={**state.parked, sequence: b""})
+            return Change(state, due_at=_next_at(state, now), rows=(_parked_row(state),))
+        state = replace(_without(state, sequence), sequence=sequence, incomplete=True)
+        return Change(state, due_at=_next_at(state, now), rows=_snapshot(state))
 
     def _skip_gap(self, state: Projection, sequence: int) -> Projection:
         first = min([*state.parked, sequence])
@@ -103,9 +133,8 @@ class Projector(Handler[Projection]):
         rows: list[Row] = []
         while (value := state.parked.get(state.sequence + 1)) is not None:
             sequence = state.sequence + 1
-            rest = {key: body for key, body in state.parked.items() if key != sequence}
             message = self._event("execution.events", value) if value else Damaged(sequence, "")
-            state, more = self._step(replace(state, parked=rest), message)
+            state, more = self._step(_without(state, sequence), message)
             rows.extend(more)
         return state, tuple(rows)
 
@@ -121,6 +150,20 @@ class Projector(Handler[Projection]):
     def decode(self, key: str, body: bytes) -> Projection:
         """See projection.decode."""
         return projection.decode(body)
+
+
+def _snapshot(state: Projection) -> tuple[Row, ...]:
+    return (Row("execution", {"state": state}),) if state.tenant else ()
+
+
+def _without(state: Projection, sequence: int) -> Projection:
+    """No event of this sequence is parked any more."""
+    return replace(state, parked={key: body for key, body in state.parked.items() if key != sequence})
+
+
+def _next_at(state: Projection, now: datetime) -> datetime | None:
+    """At once, if the next event is parked already."""
+    return now if state.sequence + 1 in state.parked else None
 
 
 def _parked_row(state: Projection) -> Row:

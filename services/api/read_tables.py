@@ -29,7 +29,7 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
     """Write a batch's rows in the loop's transaction. Writing the same rows again changes nothing."""
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        by_kind.setdefault(row.kind, []).append(row.values)
+        by_kind.setdefault(row.kind, []).append(_without_nul(row.values))
     opened = quota.changes(())
     newest = {values["state"].execution_id: values["state"] for values in by_kind.get("execution", ())}
     if newest:
@@ -57,6 +57,13 @@ def write_rows(cursor: Any, rows: Sequence[Row]) -> None:
     quota.note(cursor, opened)
     if newest:
         live.announce(cursor, newest)
+
+
+def _without_nul(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A worker's message or another service's text may hold what PostgreSQL's text does not take."""
+    if any(value.__class__ is str and "\0" in value for value in values.values()):
+        return {name: _storable(value) if isinstance(value, str) else value for name, value in values.items()}
+    return values
 
 
 def _write_files(cursor: Any, found: Sequence[Mapping[str, Any]]) -> None:

@@ -25,10 +25,12 @@ from services.api.republish import Republisher
 from services.api.settings import Settings
 from services.runtime import blobs, schemas, telemetry
 from services.runtime.container import Files
+from services.runtime.entropy import LocalClock
 from services.runtime.health import HealthServer
 from services.runtime.kafka import Publisher
 from services.runtime.outbox import Relay
 from services.runtime.processor import run
+from services.runtime.processor.letters import Letters
 from services.runtime.sealing import Sealer
 from services.runtime.setting_values import parse_keys
 
@@ -48,7 +50,8 @@ class Server:
         """Connects to nothing yet; `listener` is bound and listening. Raises SettingsError."""
         url = settings.database.url.get_secret_value()
         self._publisher = Publisher(settings.kafka, f"millstream-api-{socket.gethostname()}-{os.getpid()}")
-        self._relay = Relay(url, "api", self._publisher, serial=frozenset({DEFINITIONS}))
+        letters = Letters(blobs.connect(settings.blobs.url), LocalClock())
+        self._relay = Relay(url, "api", self._publisher, letters, serial=frozenset({DEFINITIONS}))
         self._intake = Intake(url, settings.quota, lambda: self._relay.wake(serial=False))
         self._pool = Pool(url)
         self._live = Live(url)

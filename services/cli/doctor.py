@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,16 @@ import psycopg2
 import typer
 from confluent_kafka import KafkaException
 
-from services.cli import topics
+from services.cli import letters, topics
+from services.cli import log as logs
 from services.cli.dev import jars, postgres, roles, servers
 from services.cli.dev.broker import answers
 from services.cli.dev.child import degraded, readiness
 from services.cli.dev.command import DataFolder, folder_of
 from services.cli.dev.folder import DEFAULT_DATA, DevError, Folder, port_is_free
 from services.cli.dev.parts import OWNED_APART, PARTS, PORTS, SCHEMAS
+from services.cli.failure import Failed
+from services.contracts.topics import Kind
 from services.runtime import kafka
 from services.runtime.settings import PREFIX, Kafka, SettingsError, kafka_at
 
@@ -244,6 +248,26 @@ def check_topics(patient: Patient) -> list[Finding]:
         return [Finding(f"topics: expected the broker to describe them, found {error}", apply)]
 
 
+def check_dead_letters(patient: Patient) -> list[Finding]:
+    """No record that was given up waits for somebody."""
+    settings = patient.kafka
+    if settings is None or not answers(settings):
+        return []  # check_topics says so
+    names = [topic.name for topic in topics.declared() if topic.kind is Kind.DEAD_LETTER]
+    try:
+        with logs.opened(settings) as log:
+            open_ = Counter(found.record.topic for found in letters.read(log, names) if not found.settled_by)
+    except Failed:
+        return []  # a topic is missing, and check_topics says so
+    return [
+        Finding(
+            f"{topic}: expected no dead letter that waits for somebody, found {count}",
+            f"millstream dlq list --topic {topic.removesuffix('.dlq')}; then dlq show, resend or discard",
+        )
+        for topic, count in sorted(open_.items())
+    ]
+
+
 def check_processes(patient: Patient) -> list[Finding]:
     """Every process runs and says that it is ready."""
     if not patient.owned:
@@ -276,6 +300,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("database roles", check_database),
     ("append-only table", check_append_only),
     ("topics", check_topics),
+    ("dead letters", check_dead_letters),
     ("processes", check_processes),
 )
 

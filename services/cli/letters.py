@@ -103,6 +103,12 @@ def resend(publisher: Publisher, letter: Letter) -> str:
     In this order: a crash in between leaves it open, and a second record of the same id changes nothing.
     """
     record = letter.record
+    if (whole := record.header("ms_bytes")) is not None and whole != str(len(record.value or b"")):
+        claim = record.header("ms_claim") or "nowhere; its origin may still have it"
+        raise Failed(
+            f"{letter.address}: expected a whole record, found the first {len(record.value or b'')}"
+            f" of {whole} bytes; the record lies in the blob store: {claim}"
+        )
     keyless = -1 if record.key is not None else _origin_partition(letter)
     place = _send(publisher, letter.topic, record.key, record.value, letter.original_headers, keyless)
     settle(publisher, letter, RESENT, place)

@@ -25,6 +25,7 @@ from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.health import HealthServer
 from services.runtime.kafka import Publisher
+from services.runtime.processor.letters import Letters
 from services.runtime.schemas import codec
 from services.runtime.setting_values import parse_keys, parse_secrets
 
@@ -55,10 +56,11 @@ class Worker:
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._stop = stop
         self._publisher = Publisher(settings.kafka, name)
-        self._reporter = Reporter(self._publisher, codec(), LocalClock())
         self._control = Control(settings.kafka, name, codec(), self._revoke)
         keys = parse_keys(settings.files.keys.get_secret_value())
         store = blobs.connect(settings.blobs.url)
+        letters = Letters(store, LocalClock())
+        self._reporter = Reporter(self._publisher, codec(), LocalClock(), letters)
         self._store = StoreProbe(store, name)
         files = Files(store, keys, settings.files.compression)
         urls = {name: url.get_secret_value() for name, url in settings.sources.urls.items()}
@@ -112,7 +114,9 @@ class Worker:
         return _all(taking.live() for taking in self._takings.values())
 
     def ready(self) -> tuple[bool, str]:
-        """Whether both queues are read, and the blob store takes files."""
+        """Whether both queues are read, the broker takes what is said, and the blob store files."""
+        if self._reporter.halted:
+            return False, self._reporter.halted
         if not self._control.caught_up.is_set():
             return False, "step.control is not read to its end yet"
         return _all([*(taking.ready() for taking in self._takings.values()), self._store.ready()])

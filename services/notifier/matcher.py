@@ -84,6 +84,22 @@ class Matcher(Handler[Following]):
         """A gap has not closed in time."""
         return self._over_gap(key, state)
 
+    def poisoned(
+        self, key: str, state: Following | None, error: Poison, record: Input | None, now: datetime
+    ) -> Change[Following] | None:
+        """An event that is given up counts as seen: what comes after it is matched as ever."""
+        if state is None:
+            return None
+        if record is not None:
+            given_up = state.last + 1
+            if dict(record.headers).get("ms_sequence") != str(given_up).encode():
+                return None
+        else:
+            given_up = max(state.last + 1, min((sequence for sequence, _ in state.parked), default=0))
+        parked = tuple(later for later in state.parked if later[0] > given_up)
+        state = replace(skip(state, given_up), parked=parked, gap_until=now if parked else None)
+        return Change(state, due_at=state.gap_until)
+
     def encode(self, state: Following) -> bytes:
         """MessagePack."""
         return msgspec.msgpack.encode(state)

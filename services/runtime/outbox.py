@@ -32,6 +32,7 @@ from services.contracts.envelope import Headers, Outgoing
 from services.runtime import crash, telemetry
 from services.runtime.database import Connection, Failure, classify, connect
 from services.runtime.kafka import ProducerFull, Publisher, Unsent
+from services.runtime.processor.letters import Letters, size
 
 BATCH = 250
 FEW = 8
@@ -39,6 +40,7 @@ GATHER_S = 0.02  # a pass costs the database as much for one row as for ten, so 
 RETRY_S = 1.0
 SWEEP_S = 2.0  # rows of a process that died while it had claimed them, or that nobody announced
 ACKNOWLEDGED_WITHIN_S = 25.0  # more than the producer's message.timeout.ms
+RECORD_BYTES_MAX = 1_000_000  # with key and headers: every topic takes that, none takes much more
 VALUE_BYTES_MAX = 900_000  # what job.requested and definition.state take, less headers and key
 
 log = telemetry.get_logger()
@@ -135,14 +137,19 @@ class Relay:
     """One thread that moves rows of `<schema>.outbox` to Kafka for as long as the process lives."""
 
     def __init__(
-        self, database_url: str, schema: str, publisher: Publisher, serial: frozenset[str] = frozenset()
+        self,
+        database_url: str,
+        schema: str,
+        publisher: Publisher,
+        letters: Letters,
+        serial: frozenset[str] = frozenset(),
     ) -> None:
         """`serial`: topics whose records of one key must leave in order."""
         self._url = database_url
         self._schema = sql.Identifier(schema)
         self._channel = sql.Identifier(f"{schema}_outbox")
         self._lock_name = f"{schema}.outbox.serial"
-        self._publisher = publisher
+        self._publisher, self._letters, self._service = publisher, letters, schema
         self._serial = sorted(serial)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -246,25 +253,34 @@ class Relay:
         cursor.execute(query.format(self._schema), (self._serial, serial, BATCH))
         return [_claimed(*row) for row in cursor.fetchall()]
 
+    def _sendable(self, row: Claimed) -> list[tuple[str, Sequence[Unsent]]]:
+        """The row's records, and instead of those that no topic takes their dead letters."""
+        records = [Outgoing(row.topic, key, value, tuple(headers)) for key, value, headers in row.records]
+        large = [record for record in records if size(record) > RECORD_BYTES_MAX]
+        letters = [
+            self._letters.stand_in(self._service, record, "too large for its topic") for record in large
+        ]
+        fit = [(r.key, r.value, r.headers) for r in records if size(r) <= RECORD_BYTES_MAX]
+        return [(row.topic, fit), *((r.topic, [(r.key, r.value, r.headers)]) for r in letters)]
+
     def _produce(self, rows: Sequence[Claimed]) -> set[int]:
         """The ids of the rows of which the broker acknowledged every record."""
         sent, error = [], ""
         for row in rows:
             try:
-                sent.append((row.id, self._publisher.publish_all(row.topic, row.records)))
+                sent += [(row.id, self._publisher.publish_all(*part)) for part in self._sendable(row)]
             except (ProducerFull, KafkaException) as reason:
                 log.warning("outbox_not_produced", topic=row.topic, id=row.id, error=str(reason))
                 break
-        done: set[int] = set()
+        failed: set[int] = set()
         deadline = time.monotonic() + ACKNOWLEDGED_WITHIN_S
         for id, batch in sent:
             if fault := batch.fault(max(0.0, deadline - time.monotonic())):
                 error = fault
-            else:
-                done.add(id)
-        if len(done) < len(sent):
-            log.warning("outbox_not_acknowledged", count=len(sent) - len(done), error=error)
-        return done
+                failed.add(id)
+        if failed:
+            log.warning("outbox_not_acknowledged", count=len(failed), error=error)
+        return {id for id, _ in sent} - failed
 
     def _wait(self, connection: Connection) -> None:
         """Until rows were announced, here or by another process, or the sweep is due."""

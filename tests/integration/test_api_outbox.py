@@ -11,6 +11,7 @@ from services.contracts.envelope import Outgoing
 from services.runtime import kafka, outbox
 from services.runtime.kafka import Batch, Publisher, Unsent
 from services.runtime.outbox import Relay
+from tests.claims import in_memory
 from tests.stack import Stack, transaction
 from tests.waiting import until
 
@@ -65,7 +66,7 @@ class World:
     def relays(self, number: int, serial: bool = False, publisher: Publisher | None = None) -> Iterator[None]:
         publisher = publisher or Publisher(self.stack.kafka, "tests")
         topics = frozenset({self.topic}) if serial else frozenset[str]()
-        running = [Relay(self.url, "api", publisher, topics) for _ in range(number)]
+        running = [Relay(self.url, "api", publisher, in_memory(), topics) for _ in range(number)]
         for relay in running:
             relay.start()
         try:

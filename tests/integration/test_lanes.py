@@ -23,7 +23,7 @@ from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
-from tests import exporting
+from tests import claims, exporting
 from tests.exporting import AT
 from tests.stack import Stack
 from tests.waiting import until
@@ -84,7 +84,7 @@ def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     }
     store = in_memory()
     files, logs = Files(store, exporting.KEYS), Logs(tmp_path, store, (), LocalClock())
-    reporter = Reporter(publisher, codec(), LocalClock())
+    reporter = Reporter(publisher, codec(), LocalClock(), claims.in_memory())
     lanes = Lanes("tests", 2, steps, files, Sources({}, {}), reporter, logs, exporting.outbound())
     yield lanes
     lanes.drain(0, 0.1)

@@ -9,6 +9,7 @@ from services.executor.work.reporter import Reporter
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Headers, OnDelivery, ProducerFull, Publisher
 from services.runtime.schemas import codec
+from tests.claims import in_memory
 from tests.stack import Stack
 from tests.waiting import until
 
@@ -46,7 +47,7 @@ def publisher(stack: Stack) -> Iterator[Busy]:
 def test_two_that_send_again_at_once_send_everything_once(stack: Stack, publisher: Busy) -> None:
     """The watches of both kinds of lanes do."""
     topic = stack.fresh_topics({"unsent": 1})["unsent"]
-    reporter = publisher.others = Reporter(publisher, codec(), LocalClock())
+    reporter = publisher.others = Reporter(publisher, codec(), LocalClock(), in_memory())
     acknowledged: list[int] = []
     for number in range(20):
         record = Outgoing(topic, b"key", b"value", ())

@@ -26,7 +26,7 @@ from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
 from services.runtime.schemas import codec
-from tests import exporting
+from tests import claims, exporting
 from tests.stack import OwnStack
 from tests.waiting import until
 from tests.working import REJOIN_S, Manager, committed
@@ -73,7 +73,8 @@ class Worker:
         with ExitStack() as ended:
             publisher = Publisher(self.stack.kafka, "tests-taking")
             ended.callback(publisher.close, 10)
-            reporter, store = Hooked(publisher, codec(), LocalClock()), in_memory()
+            store = in_memory()
+            reporter = Hooked(publisher, codec(), LocalClock(), claims.in_memory(store))
             files, logs = Files(store, exporting.KEYS), Logs(self.folder, store, (), LocalClock())
             lanes = Lanes(
                 "taking",

@@ -254,7 +254,6 @@ class Queue:
             work = self._codec.decode(self._topic, message.value())
         except Undecodable as error:
             record = consumed(message)
-            log.error("undecodable", origin=record.address, error=str(error))
             work = dead_letter(SERVICE, record, Poison("undecodable", str(error)))
         partition.came(Waiting(offset, work, time.monotonic() - _lain_s(message)))
 

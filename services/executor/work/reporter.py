@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from services.contracts import envelope
 from services.contracts.codec import Codec
@@ -15,9 +15,11 @@ from services.executor.steps.outcome import Fail, Outcome
 from services.executor.steps.step import Totals
 from services.executor.work.ended import Ended
 from services.executor.work.take import NOTHING_YET, Take
-from services.runtime import telemetry
+from services.runtime import refusals, telemetry
 from services.runtime.entropy import Clock
 from services.runtime.kafka import OnDelivery, ProducerFull, Publisher
+from services.runtime.processor.letters import Letters, note
+from services.runtime.refusals import Refusal
 
 PATIENCE_S = 0.2
 # Below what the topic takes (1 MiB with headers), so that no broker ever refuses an outcome.
@@ -33,8 +35,11 @@ GivingUp = Callable[[], bool]
 class Reporter:
     """Publishes reports and outcomes; safe from any thread."""
 
-    def __init__(self, publisher: Publisher, codec: Codec, clock: Clock) -> None:
+    def __init__(self, publisher: Publisher, codec: Codec, clock: Clock, letters: Letters) -> None:
+        self.halted = ""
+        """Why the broker takes nothing of some topic until the operator changes something; empty: it does."""
         self._publisher = publisher
+        self._letters = letters
         self._codec = codec
         self._clock = clock
         self._ended = Ended()
@@ -79,21 +84,39 @@ class Reporter:
     def deliver(self, record: Outgoing, acknowledged: Acknowledged) -> None:
         """Publish without waiting, again whenever it fails, however long the broker is away.
 
-        `acknowledged` is called on the publisher's thread once the broker has the record. Raises
-        KafkaException for a record that can never be sent.
+        `acknowledged` is called on the publisher's thread once the broker has the record.
         """
 
         def on_delivery(error: KafkaError | None, _: Message | None) -> None:
             if error is None:
+                if self.halted.startswith(f"{record.topic}:"):
+                    self.halted = ""
                 acknowledged()
                 return
-            log.warning("publish_failed", topic=record.topic, error=error.str())
+            self._refused(record, error)
             self._unsent.append((record, acknowledged))
 
         try:
             self._send(record, on_delivery)
         except ProducerFull:
             self._unsent.append((record, acknowledged))
+        except KafkaException as error:
+            on_delivery(error.args[0], None)
+
+    def bury(self, letter: Outgoing, acknowledged: Acknowledged) -> None:
+        """Publish a dead letter, which fits whatever its record was; see `deliver`."""
+        fitted = self._letters.fitted(letter)
+        note(fitted)
+        self.deliver(fitted, acknowledged)
+
+    def _refused(self, record: Outgoing, error: KafkaError) -> None:
+        refusals.count(record.topic, error)
+        log.warning("publish_failed", topic=record.topic, error=error.str())
+        if refusals.meaning(error) is not Refusal.AGAIN:
+            halted = refusals.advice(record.topic, error)
+            if self.halted != halted:
+                log.error("halted", reason=halted)
+            self.halted = halted
 
     def resend(self) -> None:
         """Publish again what failed since the last call; somebody calls this every now and then, and several
@@ -106,10 +129,7 @@ class Reporter:
             self.deliver(*unsent)
 
     def acknowledged(self, records: Sequence[Outgoing], giving_up: GivingUp) -> bool:
-        """Publish records and wait until the broker has them all; False: gave up.
-
-        Raises KafkaException for a record that can never be sent.
-        """
+        """Publish records and wait until the broker has them all; False: gave up."""
         left = len(records)
         changed = threading.Condition()
 

@@ -150,7 +150,7 @@ class Taking:
 
     def _bury(self, partition: Partition, letter: Outgoing) -> None:
         place = partition.take()
-        self._reporter.deliver(letter, lambda: self._queue.settle(place))
+        self._reporter.bury(letter, lambda: self._queue.settle(place))
 
     def _taken(
         self, partition: Partition, request: StepRequested, came_at: float, chosen: set[str]

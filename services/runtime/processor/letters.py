@@ -74,7 +74,7 @@ def unclaimed(body: bytes) -> Whole:
 
 
 class Letters:
-    """Makes letters fit. For one thread."""
+    """Makes letters fit. Any thread may ask."""
 
     def __init__(self, blobs: Blobs, clock: Clock) -> None:
         """`blobs` takes what does not fit; `clock` tells the day under which it is kept."""
@@ -108,11 +108,12 @@ class Letters:
             )
         # A small one was only in the same batch.
         return tuple(
-            record if size(record) <= FITS_BYTES else self._stand_in(service, record, why)
+            record if size(record) <= FITS_BYTES else self.stand_in(service, record, why)
             for record, why in refused
         )
 
-    def _stand_in(self, service: str, record: Outgoing, why: str) -> Outgoing:
+    def stand_in(self, service: str, record: Outgoing, why: str) -> Outgoing:
+        """The dead letter of a record of ours that no broker takes, which is noted."""
         if is_letter(record):  # its topic takes less than ours should: the reasons and the address alone
             return Outgoing(record.topic, None, b"", _split(record.headers)[1])
         lost = Input(record.topic, -1, -1, record.key, record.value, record.headers)
