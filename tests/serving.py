@@ -251,3 +251,4 @@ def serving(
         thread.join(15)
         intake.close(5)
         pool.close()
+        parts.checking.close()

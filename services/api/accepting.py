@@ -1,6 +1,7 @@
 """What every submit does once its body is read, whatever its surface: check, commit, know it again."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from services.api.problems import Problem, unavailable
 from services.api.quota import OverQuota
 from services.contracts import envelope
 from services.contracts.commands import Definition, JobRequested
+from services.contracts.events import PlannedStep
 from services.contracts.names import REQUEST_BYTES_MAX
 from services.jobs import sources
 from services.runtime import schemas
@@ -51,7 +53,11 @@ async def definition(
 
 def check(parts: Parts, record: JobRequested) -> None:
     """Raises Refused: what its job type refuses, and sources that are not open to the tenant."""
-    plan = jobs.plan(record)
+    check_sources(parts, record, jobs.plan(record))
+
+
+def check_sources(parts: Parts, record: JobRequested, plan: Sequence[PlannedStep]) -> None:
+    """Raises Refused for sources that are not open to the tenant."""
     kind = record.definition.kind if record.definition else "jobType"
     sources.check_plan(parts.source_tenants, record.tenant, plan, kind)
 

@@ -1,6 +1,7 @@
 """Reading request bodies off the wire: capped in size and time before anything is parsed."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,10 @@ _JSON_TYPES = ("application/json", "text/json")
 _YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 _REFUSED_TYPES = ("multipart/", "image/", "audio/", "video/")
 _CLOSE = {"Connection": "close"}  # the rest of the body is not worth reading
+
+
+Parse = Callable[[bytes, bool], Awaitable[Any]]
+"""`parse(text, is_json)`: the value. Raises Malformed."""
 
 
 async def read(request: Request, bytes_max: int) -> bytes:
@@ -63,7 +68,7 @@ async def read_json(request: Request, bytes_max: int) -> Any:
     return _parsed(documents.parse_json, await read(request, bytes_max))
 
 
-async def read_json_or_yaml(request: Request, bytes_max: int) -> Any:
+async def read_json_or_yaml(request: Request, bytes_max: int, parse: Parse) -> Any:
     """The value of a JSON or YAML body; where Content-Type does not say, the text does. Raises Problem."""
     media_type = _media_type(request)
     if media_type.startswith(_REFUSED_TYPES):
@@ -75,8 +80,8 @@ async def read_json_or_yaml(request: Request, bytes_max: int) -> Any:
     raw = await read(request, bytes_max)
     is_json = media_type in _JSON_TYPES or media_type.endswith("+json")
     if is_json or (media_type not in _YAML_TYPES and raw.lstrip()[:1] in (b"{", b"[")):
-        return _parsed(documents.parse_json, raw)
-    return _parsed(documents.parse_yaml, raw)
+        return await _parsed_by(parse, raw, is_json=True)
+    return await _parsed_by(parse, raw, is_json=False)
 
 
 def reply(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -91,6 +96,13 @@ def _media_type(request: Request) -> str:
 def _parsed(parse: Any, raw: bytes) -> Any:
     try:
         return parse(raw)
+    except Malformed as error:
+        raise Problem("malformed-body", str(error), error.errors) from None
+
+
+async def _parsed_by(parse: Parse, raw: bytes, *, is_json: bool) -> Any:
+    try:
+        return await parse(raw, is_json)
     except Malformed as error:
         raise Problem("malformed-body", str(error), error.errors) from None
 

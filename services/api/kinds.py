@@ -16,8 +16,11 @@ from services.jobs.refused import Refused
 STORED_BYTES_MAX = 192 * 1024
 """Of a pipeline with its datasets: a request holds it, and has to stay below REQUEST_BYTES_MAX."""
 
-Prepare = Callable[[Any, str, Any], Any]
-"""`prepare(cursor, tenant, body)`: the body to store. Raises Refused with every fault."""
+Check = Callable[[Any], None]
+"""`check(body)` of a pipeline. Raises Refused with every fault."""
+
+Prepare = Callable[[Any, str, Any, Check], Any]
+"""`prepare(cursor, tenant, body, check)`: the body to store. Raises Refused with every fault."""
 
 Sources = Callable[[Any], list[tuple[str, str]]]
 """`sources(body)`: the sources that a prepared body reads, each after the pointer to where it is named."""
@@ -39,12 +42,12 @@ class Kind:
         return f"/v1/{self.plural}"
 
 
-def _dataset(_: Any, tenant: str, body: Any) -> Any:
+def _dataset(_: Any, tenant: str, body: Any, check: Check) -> Any:
     dataset.parse(body)
     return body
 
 
-def _pipeline(cursor: Any, tenant: str, body: Any) -> Any:
+def _pipeline(cursor: Any, tenant: str, body: Any, check: Check) -> Any:
     """The body with the datasets that its steps export, as they are now: what runs is what is read."""
     pinned = {}
     for id in sorted(pipeline.datasets_named(body)):
@@ -54,12 +57,12 @@ def _pipeline(cursor: Any, tenant: str, body: Any) -> Any:
     whole = pipeline.with_datasets(body, pinned)
     if not pinned and pipeline.datasets_named(body):
         whole = {**as_object(body), PINNED: {}}  # each one that is missing is a fault of its own
-    return checked_pipeline(whole)
+    return checked_pipeline(whole, check)
 
 
-def checked_pipeline(body: Any) -> Any:
+def checked_pipeline(body: Any, check: Check) -> Any:
     """A body that may be stored. Raises Refused."""
-    pipeline.parse(body)
+    check(body)
     size = len(msgspec.json.encode(body))
     if size > STORED_BYTES_MAX:
         wanted = f"at most {STORED_BYTES_MAX} bytes of JSON with the datasets that its steps export"

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
+from services.api.checking import Checking
 from services.api.core.links import Links
 from services.api.door import Door, address_of
 from services.api.intake import Intake
@@ -40,6 +41,7 @@ class Parts:
     wake_relay: Callable[[], None]
     source_tenants: Tenants
     quota: Quota
+    checking: Checking = field(default_factory=Checking)
     door: Door = field(default_factory=Door)
     streams: Streams = field(default_factory=Streams)
 

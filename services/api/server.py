@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 from prometheus_client import Gauge
 
 from services.api import projector, read_tables, republish
+from services.api.checking import Checking
 from services.api.clock import DatabaseClock
 from services.api.core.links import Links
 from services.api.definitions import TOPIC as DEFINITIONS
@@ -54,6 +55,7 @@ class Server:
         self._relay = Relay(url, "api", self._publisher, letters, serial=frozenset({DEFINITIONS}))
         self._intake = Intake(url, settings.quota, lambda: self._relay.wake(serial=False))
         self._pool = Pool(url)
+        self._checking = Checking()
         self._live = Live(url)
         self._clock = DatabaseClock(url)
         self._republisher = Republisher(settings.kafka, url)
@@ -94,6 +96,7 @@ class Server:
             wake_relay=self._relay.wake,
             quota=settings.quota,
             source_tenants=settings.source_tenants.tenants,
+            checking=self._checking,
             door=Door(settings.api),
         )
 
@@ -128,4 +131,5 @@ class Server:
         self._publisher.close(1.0)
         self._projector.join(PROJECTOR_DRAIN_S)
         self._pool.close()
+        self._checking.close()
         self._health.close()

@@ -111,15 +111,16 @@ async def _put(
 ) -> Response:
     if not DEFINITION_ID.fullmatch(id):
         raise invalid("id", f"expected {ID_RULE}")
-    sent = await read_json_or_yaml(request, BODY_BYTES_MAX)
+    sent = await read_json_or_yaml(request, BODY_BYTES_MAX, parts.checking.read)
     name = Name(caller.tenant, kind.name, id)
 
     def store(cursor: Any) -> tuple[Revision, bool]:
-        body = kind.prepare(cursor, caller.tenant, sent)
+        body = kind.prepare(cursor, caller.tenant, sent, parts.checking.check)
         sources.check(parts.source_tenants, caller.tenant, kind.sources(body))
         return definitions.put(cursor, name, body, caller.principal, conditions)
 
-    row, is_new = await parts.pool.write(store)
+    async with parts.checking.turn():
+        row, is_new = await parts.pool.write(store)
     parts.wake_relay()
     headers = {"ETag": row.etag, **({"Location": f"{kind.route}/{id}"} if is_new else {})}
     return reply(views.definition(row), 201 if is_new else 200, headers)

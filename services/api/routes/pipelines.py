@@ -44,7 +44,7 @@ async def put_service(
     id: Id, service: Service, request: Request, caller: Operator, parts: AnyParts, if_match: IfMatch = None
 ) -> Response:
     """Add a service, or replace the one of that name."""
-    sent = await read_json_or_yaml(request, BODY_BYTES_MAX)
+    sent = await read_json_or_yaml(request, BODY_BYTES_MAX, parts.checking.read)
     return await _change(parts, caller, id, if_match, lambda body: pipeline.with_service(body, service, sent))
 
 
@@ -72,7 +72,7 @@ async def put_action(
     if_match: IfMatch = None,
 ) -> Response:
     """Add an action to a service, or replace the one of that name."""
-    sent = await read_json_or_yaml(request, BODY_BYTES_MAX)
+    sent = await read_json_or_yaml(request, BODY_BYTES_MAX, parts.checking.read)
     return await _change(
         parts, caller, id, if_match, lambda body: pipeline.with_action(body, service, action, sent)
     )
@@ -100,7 +100,7 @@ async def add_hook(
     id: Id, step: Step, request: Request, caller: Operator, parts: AnyParts, if_match: IfMatch = None
 ) -> Response:
     """Add a hook behind those that a step has for an occasion."""
-    on, hook = _hook(await read_json_or_yaml(request, BODY_BYTES_MAX))
+    on, hook = _hook(await read_json_or_yaml(request, BODY_BYTES_MAX, parts.checking.read))
     return await _change(parts, caller, id, if_match, lambda body: pipeline.with_hook(body, step, on, hook))
 
 
@@ -137,12 +137,13 @@ async def _change(parts: Parts, caller: Caller, id: str, if_match: str | None, e
 
     def checked(body: Any) -> Any:
         edited = edit(body)
-        return None if edited is None else checked_pipeline(edited)
+        return None if edited is None else checked_pipeline(edited, parts.checking.check)
 
     def change(cursor: Any) -> Revision | None:
         return definitions.change(cursor, name, checked, caller.principal, conditions)
 
-    row = await parts.pool.write(change)
+    async with parts.checking.turn():
+        row = await parts.pool.write(change)
     if row is None:
         raise not_found()
     parts.wake_relay()

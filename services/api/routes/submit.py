@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from services.api import accepting, duplicates, executions, idempotency, openapi, views
 from services.api.accepting import Identity
 from services.api.bodies import read_json, reply
-from services.api.core import service_requests, submission
+from services.api.core import submission
 from services.api.core.submission import OnDuplicate, SealedFields, Submission
 from services.api.executions import Execution, File
 from services.api.keys import Caller
@@ -140,9 +140,11 @@ async def _record(parts: Parts, caller: Caller, asked: Submission, execution_id:
         seal=lambda plain, field: parts.sealer.seal(plain, caller.tenant, field),
         names=NAMES,
     )
-    if asked.pipeline is not None:
-        record = service_requests.completed(record, asked)
-    accepting.check(parts, record)
+    if asked.pipeline is None:
+        accepting.check(parts, record)
+        return record
+    record, plan = await parts.checking.plan(record, asked)
+    accepting.check_sources(parts, record, plan)
     return record
 
 
