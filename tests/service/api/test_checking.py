@@ -62,7 +62,7 @@ def test_a_process_that_died_is_followed_by_another(checks: Checking) -> None:
     child = checks._child
     assert child is not None
     child.kill()
-    child.wait()
+    child.wait(10)
     checks.check(LARGE)
     assert checks._child is not child
 
