@@ -19,6 +19,7 @@ from services.contracts import commands, compiled, events
 from services.contracts.commands import Command
 from services.contracts.errors import Undecodable
 from services.contracts.events import Event
+from services.contracts.numbers import exact
 
 Record = Command | Event
 
@@ -134,12 +135,16 @@ class Codec:
         return record
 
 
+_JSON = msgspec.json.Encoder(decimal_format="number")
+_OF_JSON = msgspec.json.Decoder(float_hook=exact)
+
+
 def _write_json(value: Any, *_: Any) -> str:
-    return msgspec.json.encode(value).decode()
+    return _JSON.encode(value).decode()
 
 
 def _read_json(text: str, *_: Any) -> Any:
-    return msgspec.json.decode(text)
+    return _OF_JSON.decode(text)
 
 
 LOGICAL_WRITERS["string-json"] = _write_json

@@ -12,6 +12,8 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from services.contracts.numbers import exact
+
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 
@@ -60,7 +62,7 @@ def encoder(schema: Mapping[str, Any], frame: bytes) -> Encode:
         "FRAME": frame,
         "LONG": _LONGS,
         "AT": _Instants(),
-        "json": msgspec.json.Encoder().encode,
+        "json": msgspec.json.Encoder(decimal_format="number").encode,
         "join": b"".join,
         "boolean": {True: b"\x01", False: b"\x00"},
     }
@@ -146,7 +148,7 @@ def decoder(schema: Mapping[str, Any], cls: type[Any]) -> Decode:
         "    return record",
     ]
     made: dict[str, Any] = {
-        "json": msgspec.json.decode,
+        "json": msgspec.json.Decoder(float_hook=exact).decode,
         "long": _long,
         "size": _size,
         "EPOCH": _EPOCH,

@@ -1,18 +1,20 @@
 """Documents as people write them, bodies or files: JSON or YAML text to plain values, within stated limits.
 
-What PostgreSQL, Avro or another JSON reader would refuse or read differently is refused here: NaN, infinite
-numbers, integers beyond 64 bits, doubled keys, lone surrogates, NUL, deep nesting. Nothing is ever repaired.
+What PostgreSQL, Avro or another JSON reader would refuse or read differently is refused here: NaN, numbers
+that 64 bits do not hold exactly, doubled keys, lone surrogates, NUL, deep nesting. Nothing is ever repaired.
 """
 
 import json
-import math
 import re
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import yaml
 
 from services.contracts.errors import FieldError
+from services.contracts.numbers import exact
+from services.jobs.fields import shown
 
 DEPTH_MAX = 32
 VALUES_MAX = 10_000
@@ -21,6 +23,7 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 DIGITS_MAX = 20
 
+_DECODER = msgspec.json.Decoder(float_hook=exact)
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"(\s*:)?')
@@ -38,7 +41,7 @@ def parse_json(raw: bytes) -> Any:
     """The value of a JSON text (RFC 8259, UTF-8 without BOM). Raises Malformed."""
     _refuse_encoding(raw)
     try:
-        value = msgspec.json.decode(raw)
+        value = _DECODER.decode(raw)
     except RecursionError:
         raise Malformed(_too_deep()) from None
     except msgspec.ValidationError as error:
@@ -131,16 +134,35 @@ def _check_scalar(value: Any, path: tuple[str | int, ...]) -> None:
                 raise _fault(path, "expected text without NUL (\\u0000)")
             if any("\ud800" <= char <= "\udfff" for char in value):
                 raise _fault(path, "expected text without lone surrogates")
-        case bool() | None:
+        case bool() | float() | None:
             pass
         case int():
             if not INTEGER_MIN <= value <= INTEGER_MAX:
                 raise _fault(path, "expected an integer of at most 64 bits")
-        case float():
-            if not math.isfinite(value):
-                raise _fault(path, "expected a finite number")
+        case Decimal():
+            raise _fault(path, inexact(value))
         case _:
             raise _fault(path, f"expected a JSON value, found {type(value).__name__}")
+
+
+def inexact(value: Decimal) -> str:
+    """Why a number is refused."""
+    wanted = "a number that a 64-bit float keeps exactly (up to 17 digits)"
+    return f"expected {wanted}, found {shown(value)}; write it as text where text is taken"
+
+
+def first_inexact(value: Any) -> tuple[str, Decimal] | None:
+    """Where a decoded value holds a number that no float keeps, and the number."""
+    stack: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())]
+    while stack:
+        item, path = stack.pop()
+        if isinstance(item, dict):
+            stack.extend((inner, (*path, key)) for key, inner in item.items())
+        elif isinstance(item, list):
+            stack.extend((inner, (*path, index)) for index, inner in enumerate(item))
+        elif isinstance(item, Decimal):
+            return pointer(path), item
+    return None
 
 
 def _fault(path: tuple[str | int, ...], message: str) -> Malformed:
@@ -247,7 +269,7 @@ def _plain(text: str) -> Any:
         return False
     if _INTEGER.fullmatch(text):
         return int(text) if len(text) <= DIGITS_MAX else INTEGER_MAX + 1  # refused with its place
-    return float(text) if _FLOAT.fullmatch(text) else text
+    return exact(text) if _FLOAT.fullmatch(text) else text
 
 
 def _not_yaml(message: str, event: Any) -> Malformed:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Set
+from decimal import Decimal
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -169,8 +170,8 @@ def shown(value: Any) -> str:
             return str(value).lower()
         case int() if value.bit_length() > INTEGER_BITS_SHOWN_MAX:
             return "a very large number"
-        case int() | float():
-            return repr(value)
+        case int() | float() | Decimal():
+            return clean(str(value))
         case list() | tuple():
             return "a list"
         case Mapping():

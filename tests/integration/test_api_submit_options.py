@@ -93,6 +93,28 @@ def test_the_first_one_is_accepted_though_its_connection_died_behind_the_commit(
     assert len([r for r in api.outgoing("job.requested") if r.execution_id == id]) == 1
 
 
+def test_each_use_of_a_key_says_how_it_is_answered(
+    api: Api, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three answers of the README: onDuplicate is no part of what must be the same."""
+    monkeypatch.setattr(duplicates, "ANSWER_WITHIN_S", 0.1)  # no manager answers here
+    first = post(client, "plain")
+    assert first.status_code == 202
+    original = first.json()["execution_id"]
+    existing = post(client, "plain", onDuplicate="return_existing")
+    assert (existing.status_code, existing.content) == (202, first.content)
+    rejected = post(client, "plain", onDuplicate="reject")
+    assert (rejected.status_code, rejected.json()["type"]) == (
+        409,
+        "urn:millstream:problem:duplicate-request",
+    )
+    assert original in rejected.json()["detail"]
+    fail(api, original)
+    again = post(client, "plain", onDuplicate="rerun_if_failed")
+    assert (again.status_code, again.json()["execution_id"]) == (202, ids.rerun_id(original, 1))
+    assert post(client, "plain", onDuplicate="return_existing").content == first.content
+
+
 def test_of_many_at_once_one_is_accepted(api: Api, client: httpx.Client) -> None:
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda _: post(client, "many", onDuplicate="reject"), range(40)))

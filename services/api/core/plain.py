@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.api.core.submission import Submission
 from services.contracts import ids
+from services.contracts.numbers import exact
 from services.jobs.documents import INTEGER_MAX, INTEGER_MIN, KEY_CHARS_MAX
 
 BYTES_MAX = 8_192  # so no limit on the number of values can be passed
@@ -24,7 +25,7 @@ class _Body(Struct, forbid_unknown_fields=True, frozen=True):
     params: dict[str, Any] | UnsetType = UNSET
 
 
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(_Body, float_hook=exact)
 
 
 def read(raw: bytes) -> tuple[Submission, str] | None:
@@ -72,7 +73,7 @@ def _keys(value: Any, depth: int) -> int:
         case list():
             return sum([_keys(item, depth - 1) for item in value])
         case float():
-            return 0  # finite, or the decoder would have refused it
+            return 0
         case int() if INTEGER_MIN <= value <= INTEGER_MAX:
             return 0
     raise ValueError("a number to be looked at")

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from services.contracts import ids
 from services.contracts.callbacks import check_callback, header_fault
 from services.contracts.commands import Callback, Definition, JobRequested
 from services.contracts.errors import FieldError
@@ -91,6 +92,11 @@ def read(body: Any) -> Submission:
 def read_request(body: Any) -> Submission:
     """The same of a service request: a submission whose job type is pipeline. Raises Refused."""
     return _read(Fields(body, "", REQUEST_FIELDS, Faults()), PIPELINE)
+
+
+def body_hash(body: Mapping[str, Any]) -> str:
+    """A hash over what is asked for. How a second use of its key is answered is no part of that."""
+    return ids.body_hash({key: value for key, value in body.items() if key != "onDuplicate"})
 
 
 def _read(fields: Fields, job_type: str) -> Submission:

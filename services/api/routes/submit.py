@@ -67,7 +67,7 @@ async def take(
     execution_id = (
         ids.execution_id(caller.tenant, caller.principal, route, key) if key else entropy.fresh_id()
     )
-    is_new = await _submit(parts, caller, asked, Identity(execution_id, key, ids.body_hash(body)))
+    is_new = await _submit(parts, caller, asked, Identity(execution_id, key, submission.body_hash(body)))
     if not is_new and asked.on_duplicate is OnDuplicate.RERUN_IF_FAILED:
         return await duplicates.rerun_if_failed(parts, caller, execution_id)
     return execution_id

@@ -81,6 +81,7 @@ def test_plain_ones_are_read(text: str) -> None:
         '{"jobType":"noop","params":{"a":"\\u0000"}}',
         '{"jobType":"noop","name":""}',
         '{"jobType":"noop","tag":null}',
+        '{"jobType":"noop","params":{"v":1231231231231234123.5}}',
         '{"jobType":"noop","callbacks":[]}',
         '{"jobType":"noop","params":' + '{"a":' * 40 + "1" + "}" * 41,
         '{"jobType":"noop","params":{"' + "k" * 257 + '":1}}',

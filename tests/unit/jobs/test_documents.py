@@ -1,6 +1,7 @@
 """Bodies: whatever the bytes, a value within the limits or Malformed, and JSON read as others read it."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -28,6 +29,23 @@ def test_json_is_read_as_the_standard_library_reads_it(value: Any) -> None:
 @given(values(PLAIN))
 def test_json_is_yaml_too(value: Any) -> None:
     assert parse_yaml(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("text", ["0.1", "1E5", "-0.0", "1.10", "123456789012345.25", "2.5e-300", "1e22"])
+def test_a_number_that_a_float_keeps_is_that_number(text: str) -> None:
+    for parse in (parse_json, parse_yaml):
+        found = parse(f'{{"v": [{text}]}}'.encode())["v"][0]
+        assert isinstance(found, float)
+        assert Decimal(repr(found)) == Decimal(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["1231231231231234123.5", "0.1000000000000000055", "1e-400", "1e400", "1e9999999999999999999"]
+)
+def test_a_number_that_would_lose_digits_is_refused_with_its_place(text: str) -> None:
+    for parse in (parse_json, parse_yaml):
+        with pytest.raises(Malformed, match=r"^v\[0\]: expected a number that a 64-bit float keeps exactly"):
+            parse(f'{{"v": [{text}]}}'.encode())
 
 
 @given(st.binary())

@@ -1,6 +1,7 @@
 """Plans: what a request becomes, and every reason not to take it."""
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from services.executor.steps import STEPS
 from services.jobs import dataset
 from services.jobs.pipeline.kinds import KINDS
 from services.jobs.refused import Refused
+from services.runtime import schemas
 from tests import exporting
 
 DATASET: Mapping[str, Any] = {
@@ -343,6 +345,35 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 # ---------------------------------------------------------------- job types
+
+
+@pytest.mark.parametrize("where", ["parameters", "definition"])
+def test_a_number_of_a_record_that_would_lose_digits_is_refused(where: str) -> None:
+    """Other services write JSON into records of Kafka: what comes out of the codec has every digit."""
+    number = Decimal("1231231231231234123.5")
+    sent = exporting.job(DATASET, params={"filters": [{"column": "price", "op": "eq", "value": number}]})
+    at = "params.filters[0].value"
+    if where == "definition":
+        sent, at = (
+            exporting.job({**DATASET, "limits": {"max_rows": number}}),
+            "definition.body.limits.max_rows",
+        )
+    record = schemas.codec().decode("job.requested", schemas.codec().encode(sent))
+    assert isinstance(record, JobRequested)
+    wanted = "a number that a 64-bit float keeps exactly (up to 17 digits)"
+    message = f"expected {wanted}, found {number}; write it as text where text is taken"
+    with pytest.raises(Refused) as refused:
+        jobs.plan(record)
+    assert refused.value.errors == (FieldError(at, message),)
+
+
+@pytest.mark.parametrize("value", [0.1, 123456789012345.25, 1e22, "1231231231231234123.5", "1" + "0" * 40])
+def test_a_value_of_a_decimal_column_keeps_every_digit(value: Any) -> None:
+    sent = exporting.job(DATASET, params={"filters": [{"column": "price", "op": "eq", "value": value}]})
+    record = schemas.codec().decode("job.requested", schemas.codec().encode(sent))
+    assert isinstance(record, JobRequested)
+    (step,) = jobs.plan(record)
+    assert Decimal(step.parameters["filters"][0]["value"]) == Decimal(str(value))
 
 
 def test_an_unknown_job_type_lists_the_known_ones() -> None:
