@@ -32,6 +32,7 @@ class Identity:
     execution_id: str
     key: str | None
     body_hash: str
+    named: str = idempotency.HEADER
 
 
 async def definition(
@@ -117,5 +118,5 @@ async def is_stored(parts: Parts, caller: Caller, identity: Identity) -> bool:
 
     stored = await parts.pool.read(find)
     if stored is not None and stored != identity.body_hash:
-        raise idempotency.conflict()
+        raise idempotency.conflict(identity.named)
     return stored is not None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.api.core.exhaust import LISTED_MAX, Download, Job, Search
+from services.api.core.exhaust import Download, Job, Search
 from services.contracts import file_names
 
 _COLUMNS = (
@@ -23,9 +23,9 @@ def find(cursor: Any, tenant: str, tag: str, request_id: str) -> Job | None:
     return None if row is None else Job(*row)
 
 
-def newest(cursor: Any, tenant: str, tag: str) -> tuple[int, list[Job]]:
+def newest(cursor: Any, tenant: str, tag: str, limit: int) -> tuple[int, list[Job]]:
     """How many requests the tenant has made under the tag, and the newest of them."""
-    return _found(cursor, "tenant = %s AND tag = %s", (tenant, tag), LISTED_MAX)
+    return _found(cursor, "tenant = %s AND tag = %s", (tenant, tag), limit)
 
 
 def search(cursor: Any, tenant: str, wanted: Search) -> tuple[int, list[Job]]:

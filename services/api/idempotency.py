@@ -19,9 +19,11 @@ def key_of(request: Request) -> str | None:
     return values[0]
 
 
-def conflict() -> Problem:
-    """The answer to another body under a key that was used."""
+HEADER = "this Idempotency-Key"
+
+
+def conflict(named: str = HEADER) -> Problem:
+    """The answer to another request under a key that was used; `named` is what the caller sent as the key."""
     return Problem(
-        "idempotency-conflict",
-        "this Idempotency-Key was used with another body; use a new key for a new request",
+        "idempotency-conflict", f"{named} was used with another body; use a new one for a new request"
     )

@@ -101,7 +101,7 @@ _SUBMISSION = _object(
         "runAt": {**_INSTANT, "description": "accepted now, begun then; one that has passed begins at once"},
         "onDuplicate": {
             "enum": [word.value for word in OnDuplicate],
-            "description": "when the Idempotency-Key was used before, with this body",
+            "description": "the answer when the Idempotency-Key was used before, with this body",
         },
         **openapi_pipelines.OF_PIPELINES,
         **openapi_pipelines.OF_ALL,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.api.core.exhaust import ID, LISTED_MAX, STATUSES, TAG, VERSION
+from services.api.core.exhaust import CLIENTS_ID, ID, LISTED_MAX, STATUSES, TAG, VERSION
 
 _TEXT = {"type": "string"}
 _EPOCH_S = {"type": "integer", "description": "seconds since 1970"}
@@ -21,7 +21,7 @@ def _ref(name: str) -> dict[str, str]:
 def _request(name: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return _object(
         {
-            "id": {"const": ID + name},
+            "id": {"enum": [ID + name, CLIENTS_ID]},
             "ver": {"const": VERSION},
             "ts": {"type": "string", "format": "date-time"},
             "params": _object({"msgid": {"type": "string", "format": "uuid"}}, ("msgid",)),
@@ -39,7 +39,15 @@ def _response(names: tuple[str, ...], result: Mapping[str, Any]) -> dict[str, An
             "id": {"enum": [ID + name for name in names]},
             "ver": {"const": VERSION},
             "ts": {"type": "string", "format": "date-time"},
-            "params": _object({"resmsgid": _TEXT, "status": status, "err": maybe, "errmsg": maybe}),
+            "params": _object(
+                {
+                    "resmsgid": _TEXT,
+                    "status": status,
+                    "err": maybe,
+                    "errmsg": maybe,
+                    "ignored": {**_TEXTS, "description": "fields that nobody knows, if there were any"},
+                }
+            ),
             "responseCode": {"type": "string", "examples": ["OK", "CLIENT_ERROR"]},
             "result": result,
         },

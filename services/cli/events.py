@@ -19,6 +19,7 @@ from services.contracts import events as contract
 from services.contracts import public
 from services.contracts.errors import Undecodable
 from services.contracts.partition import partition_of
+from services.jobs.values import instant
 from services.runtime import entropy, schemas
 
 TOPIC = verify.TOPIC
@@ -165,11 +166,8 @@ def _instant(text: str) -> datetime:
     """An ISO instant, or a time before now."""
     if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
         return entropy.LocalClock().now() - int(match[1]) * UNITS[match[2]]
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
+    at = instant(text)
+    if at is None:
         expected = "an instant with offset (2026-01-05T09:00:00Z) or a time (15m, 2h, 7d)"
         raise Failed(f"--since: expected {expected}, found {text!r}", Exit.USAGE_OR_CANCELLED)
     return at

@@ -105,12 +105,19 @@ class Fields:
             return None
         return value
 
-    def items(self, name: str, *, required: bool = False, count_max: int) -> list[tuple[str, Any]]:
-        """The entries of a list, each with its pointer; a given list has 1 to `count_max` of them."""
+    def items(
+        self, name: str, *, required: bool = False, may_be_empty: bool = False, count_max: int
+    ) -> list[tuple[str, Any]]:
+        """The entries of a list, each with its pointer; a given list has 1 to `count_max` of them.
+
+        `may_be_empty`: where an empty list cannot be meant otherwise than an absent one.
+        """
         value = self.get(name)
         if value is None:
             if required:
                 self.faults.add(self.pointer(name), f"expected a list of 1 to {count_max}, found nothing")
+            return []
+        if value == [] and may_be_empty:
             return []
         if not isinstance(value, list) or not 1 <= len(value) <= count_max:
             found = f"{len(value)} entries" if isinstance(value, list) else shown(value)

@@ -22,7 +22,7 @@ WITHOUT_VALUE = frozenset({"is_null", "is_not_null"})
 def parse(params: Fields, dataset: Dataset, hint: str) -> list[dict[str, Any]]:
     """The filters of `params` as the worker takes them: `{column, type, op, value}`; faults are noted."""
     parsed: list[dict[str, Any]] = []
-    for pointer, item in params.items("filters", count_max=FILTERS_MAX):
+    for pointer, item in params.items("filters", may_be_empty=True, count_max=FILTERS_MAX):
         filter_ = _one(Fields(item, pointer, ("column", "op", "value"), params.faults), dataset, hint)
         if filter_:
             parsed.append(filter_)

@@ -115,6 +115,10 @@ def test_each_use_of_a_key_says_how_it_is_answered(
     assert post(client, "plain", onDuplicate="return_existing").content == first.content
 
 
+def test_empty_lists_ask_for_nothing(client: httpx.Client) -> None:
+    assert post(client, callbacks=[], actions=[], runAt="2026-01-01t05:00:00.123456789z").status_code == 202
+
+
 def test_of_many_at_once_one_is_accepted(api: Api, client: httpx.Client) -> None:
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda _: post(client, "many", onDuplicate="reject"), range(40)))

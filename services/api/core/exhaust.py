@@ -15,10 +15,13 @@ from services.contracts.commands import Definition, JobRequested
 from services.contracts.errors import FieldError
 from services.contracts.names import DEFINITION_ID
 from services.contracts.status import WORDS
-from services.jobs.fields import Faults, Fields, listed, shown
+from services.jobs.fields import Faults, Fields, clean, listed, shown
 from services.jobs.values import instant
 
 ID = "ekstep.analytics.job.request."
+CLIENTS_ID = "ekstep.analytics.data.out"
+"""What Sunbird's own clients send as `id` of every message."""
+IGNORED_MAX = 20
 VERSION = "1.0"
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", re.ASCII)
 TAG_RULE = "1 to 50 of A-Z a-z 0-9 . _ - beginning with a letter or digit"
@@ -27,18 +30,36 @@ LISTED_MAX = 200
 FILTERS = ("jobId", "status", "requestedDate", "channel")
 STATUSES = tuple(sorted({words.exhaust for words in WORDS.values()}))
 _MSGID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+ENVELOPE = ("id", "ver", "ts", "params", "request")
+# Fields that narrow or protect a report in other forms of this API: without them it would give too much.
+_NEVER_IGNORED = frozenset(
+    (
+        "filter",
+        "filters",
+        "batchFilters",
+        "contentFilters",
+        "batches",
+        "columns",
+        "datasetConfig",
+        "encryptionKey",
+    )
+)
 _CONFIG = ("batchFilters", "contentFilters", "reportPath", "batches", "columns", "filters")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A submit whose shape is right; what the report wants is checked by its plan."""
+    """A submit whose shape is right; what the report wants is checked by its plan.
+
+    `ignored` are the fields that nobody knows, by their places.
+    """
 
     msgid: str
     tag: str
     job_id: str
     config: Mapping[str, Any]
     output_format: Any
+    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +72,7 @@ class Search:
     requested_date: date | None
     channel: str | None
     limit: int
+    ignored: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +111,9 @@ def msgid_of(body: Any) -> str | None:
 def read_submit(body: Any) -> Asked:
     """Raises Refused with every fault of the envelope and of what stands directly in `request`."""
     faults = Faults()
-    msgid, request = _envelope(body, "submit", ("tag", "jobId", "jobConfig", "output_format"), faults)
+    msgid, request, ignored = _envelope(
+        body, "submit", ("tag", "jobId", "jobConfig", "output_format"), faults
+    )
     tag, job_id = request.get("tag"), request.get("jobId")
     if not isinstance(tag, str) or not TAG.fullmatch(tag):
         faults.add("request.tag", f"expected {TAG_RULE}, found {shown(tag)}")
@@ -98,13 +122,13 @@ def read_submit(body: Any) -> Asked:
     config = request.object("jobConfig", _CONFIG)
     given = {name: config.get(name) for name in _CONFIG if config.get(name) is not None}
     faults.raise_if_any()
-    return Asked(msgid, str(tag), str(job_id), given, request.get("output_format"))
+    return Asked(msgid.lower(), str(tag), str(job_id), given, request.get("output_format"), ignored)
 
 
 def read_search(body: Any) -> Search:
     """Raises Refused with every fault."""
     faults = Faults()
-    msgid, request = _envelope(body, "search", ("filters", "limit"), faults)
+    msgid, request, ignored = _envelope(body, "search", ("filters", "limit"), faults)
     filters = request.object("filters", FILTERS)
     status, text, limit = filters.get("status"), filters.get("requestedDate"), request.get("limit")
     if status is not None and status not in STATUSES:
@@ -120,7 +144,7 @@ def read_search(body: Any) -> Search:
     job_id = filters.text("jobId", required=False, chars_max=100)
     channel = filters.text("channel", required=False, chars_max=50)
     faults.raise_if_any()
-    return Search(msgid, job_id, status, day, channel, limit)
+    return Search(msgid, job_id, status, day, channel, limit, ignored)
 
 
 def _date(text: Any) -> date | None:
@@ -130,20 +154,35 @@ def _date(text: Any) -> date | None:
         return None
 
 
-def _envelope(body: Any, name: str, known: tuple[str, ...], faults: Faults) -> tuple[str, Fields]:
-    outer = Fields(body, "", ("id", "ver", "ts", "params", "request"), faults)
-    for field, expected in (("id", ID + name), ("ver", VERSION)):
-        if outer.get(field) != expected:
-            faults.add(field, f'expected "{expected}", found {shown(outer.get(field))}')
+def _envelope(
+    body: Any, name: str, known: tuple[str, ...], faults: Faults
+) -> tuple[str, Fields, tuple[str, ...]]:
+    """The msgid, the request, and the fields that are ignored, as S1's original ignores them."""
+    outer = Fields(body, "", (*ENVELOPE, *_unknown(body, ENVELOPE)), faults)
+    for field, expected in (("id", (ID + name, CLIENTS_ID)), ("ver", (VERSION,))):
+        if outer.get(field) not in expected:
+            faults.add(field, f'expected "{expected[0]}", found {shown(outer.get(field))}')
     if instant(outer.get("ts")) is None:
         wanted = 'an instant with offset such as "2016-12-07T12:40:40+05:30"'
         faults.add("ts", f"expected {wanted}, found {shown(outer.get('ts'))}")
-    msgid = outer.object("params", ("msgid",)).get("msgid")
+    params, request = outer.get("params"), outer.get("request")
+    msgid = outer.object("params", ("msgid", *_unknown(params, ("msgid",)))).get("msgid")
     if msgid_of(body) is None:
         faults.add("params.msgid", f"expected a UUID, one for each request, found {shown(msgid)}")
-    if outer.get("request") is None:
+    if request is None:
         faults.add("request", "expected an object, found nothing")
-    return str(msgid), outer.object("request", known)
+    harmless = [key for key in _unknown(request, known) if key not in _NEVER_IGNORED]
+    ignored = [
+        *_unknown(body, ENVELOPE),
+        *(f"params.{key}" for key in _unknown(params, ("msgid",))),
+        *(f"request.{key}" for key in harmless),
+    ]
+    places = tuple(clean(place) for place in ignored[:IGNORED_MAX])
+    return str(msgid), outer.object("request", (*known, *harmless)), places
+
+
+def _unknown(body: Any, known: tuple[str, ...]) -> list[str]:
+    return [key for key in body if key not in known] if isinstance(body, Mapping) else []
 
 
 def job_requested(
@@ -243,9 +282,13 @@ def _epoch_s(utc: datetime) -> int:
     return int(utc.replace(tzinfo=UTC).timestamp())
 
 
-def response(name: str, resmsgid: str, now: datetime, result: Any) -> dict[str, Any]:
-    """A successful answer; `name` is submit, info, list or search."""
-    params = {"resmsgid": resmsgid, "status": "successful", "err": None, "errmsg": None}
+def response(
+    name: str, resmsgid: str, now: datetime, result: Any, ignored: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A successful answer; `name` is submit, info, list or search. It names the fields that were ignored."""
+    params: dict[str, Any] = {"resmsgid": resmsgid, "status": "successful", "err": None, "errmsg": None}
+    if ignored:
+        params["ignored"] = list(ignored)
     return _response(name, now, params, "OK", result)
 
 

@@ -241,7 +241,7 @@ def _callbacks(fields: Fields) -> tuple[Mapping[str, Any], ...]:
     if found and fields.get("callbacks") is not None:
         fields.faults.add("callbacks", "expected one of callback and callbacks, found both; use callbacks")
         return ()
-    found = found or fields.items("callbacks", count_max=CALLBACKS_MAX)
+    found = found or fields.items("callbacks", may_be_empty=True, count_max=CALLBACKS_MAX)
     for pointer, body in found:
         for error in check_callback(body, pointer):
             fields.faults.add(error.pointer, error.message)
@@ -249,7 +249,7 @@ def _callbacks(fields: Fields) -> tuple[Mapping[str, Any], ...]:
 
 
 def _actions(fields: Fields) -> tuple[Mapping[str, Any], ...]:
-    found = fields.items("actions", count_max=ACTIONS_MAX)
+    found = fields.items("actions", may_be_empty=True, count_max=ACTIONS_MAX)
     for pointer, body in found:
         if not isinstance(body, Mapping):
             fields.faults.add(pointer, f"expected an object, found {shown(body)}")

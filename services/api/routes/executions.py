@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, BeforeValidator
 
 from services.api import executions, openapi, views
 from services.api.bodies import reply
@@ -17,6 +18,7 @@ from services.api.problems import invalid, not_found
 from services.contracts.ids import EXECUTION_ID
 from services.contracts.status import Status
 from services.jobs.fields import clean, listed, storable
+from services.jobs.values import EXPECTED, ColumnType, instant
 
 ROUTE = "/v1/executions"
 
@@ -39,6 +41,15 @@ def _storable(text: str) -> str:
 Text = Annotated[
     str | None, Query(min_length=1, max_length=200), AfterValidator(lambda t: t and _storable(t))
 ]
+
+
+def _instant(text: str) -> datetime:
+    if (found := instant(text)) is None:
+        raise ValueError(f"expected {EXPECTED[ColumnType.TIMESTAMP]}")
+    return found
+
+
+Instant = Annotated[datetime, BeforeValidator(_instant)]
 
 
 def refuse_unknown(request: Request, known: Sequence[str]) -> None:
@@ -81,8 +92,8 @@ def _filters(
     job_type: Text = None,
     requester: Text = None,
     tag: Text = None,
-    submitted_after: Annotated[AwareDatetime | None, Query(description="then or later")] = None,
-    submitted_before: Annotated[AwareDatetime | None, Query(description="before then")] = None,
+    submitted_after: Annotated[Instant | None, Query(description="then or later")] = None,
+    submitted_before: Annotated[Instant | None, Query(description="before then")] = None,
     pipeline: Text = None,
 ) -> Filters:
     refuse_unknown(request, sorted(_PARAMETERS))

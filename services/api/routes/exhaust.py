@@ -5,9 +5,9 @@ A report of S1 is an export: its jobId names the dataset. All answers are S1's e
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from services.api import accepting, exhaust, idempotency, openapi, openapi_exhaust
 from services.api.accepting import Identity
@@ -50,22 +50,22 @@ def _on(method: str, path: str, **described: Any) -> Callable[[Route], Route]:
     responses={200: openapi.json_of("JobStatus", "committed: it will run, and end")},
 )
 async def submit(request: Request, caller: Author, parts: AnyParts) -> Response:
-    """Ask for a report. The same msgid with the same body is the same request."""
+    """Ask for a report. The same msgid with the same request is the same one, whenever it is sent."""
     body = await read_json(request, BODY_BYTES_MAX)
     request.state.msgid = core.msgid_of(body)
     asked = core.read_submit(body)
     id = ids.execution_id(caller.tenant, caller.principal, ROUTE, asked.msgid)
-    identity = Identity(id, asked.msgid, ids.body_hash(body))
+    identity = Identity(id, asked.msgid, ids.body_hash(body["request"]), "params.msgid")
     if not await accepting.is_stored(parts, caller, identity):
         record = await _record(parts, caller, asked, id, _channel(request))
         stored = await accepting.store(parts, accepting.row(caller, record, identity.body_hash))
         if stored.body_hash != identity.body_hash:
-            raise idempotency.conflict()
+            raise idempotency.conflict(identity.named)
 
     def find(cursor: Any) -> Any:
         return _status(cursor, parts, caller, exhaust.find(cursor, caller.tenant, asked.tag, id))
 
-    return _answer(request, parts, await parts.pool.read(find))
+    return _answer(request, parts, await parts.pool.read(find), asked.ignored)
 
 
 @_on(
@@ -92,15 +92,21 @@ async def read(tag: str, request_id: str, request: Request, caller: Viewer, part
     "GET",
     "/job/request/list/{tag}",
     operation_id="listJobRequests",
-    responses={200: openapi.json_of("JobStatusList", "the newest 200, and the count of all")},
+    responses={200: openapi.json_of("JobStatusList", "the newest ones, and the count of all")},
 )
-async def list_all(tag: str, request: Request, caller: Viewer, parts: AnyParts) -> Response:
+async def list_all(
+    tag: str,
+    request: Request,
+    caller: Viewer,
+    parts: AnyParts,
+    limit: Annotated[int, Query(ge=1, le=core.LISTED_MAX, description="at most so many")] = core.LISTED_MAX,
+) -> Response:
     """The report requests under a tag, newest first. A tag that the tenant never used has none."""
 
     def find(cursor: Any) -> Any:
         known = core.TAG.fullmatch(tag)
         return _statuses(
-            cursor, parts, caller, *(exhaust.newest(cursor, caller.tenant, tag) if known else (0, []))
+            cursor, parts, caller, *(exhaust.newest(cursor, caller.tenant, tag, limit) if known else (0, []))
         )
 
     return _answer(request, parts, await parts.pool.read(find))
@@ -122,7 +128,7 @@ async def search(request: Request, caller: Viewer, parts: AnyParts) -> Response:
     def find(cursor: Any) -> Any:
         return _statuses(cursor, parts, caller, *exhaust.search(cursor, caller.tenant, wanted))
 
-    return _answer(request, parts, await parts.pool.read(find))
+    return _answer(request, parts, await parts.pool.read(find), wanted.ignored)
 
 
 async def _record(parts: Parts, caller: Caller, asked: Asked, id: str, channel: str | None) -> JobRequested:
@@ -168,8 +174,8 @@ def _statuses(cursor: Any, parts: Parts, caller: Caller, count: int, found: Sequ
     return {"count": count, "jobs": statuses}
 
 
-def _answer(request: Request, parts: Parts, result: Any) -> Response:
+def _answer(request: Request, parts: Parts, result: Any, ignored: Sequence[str] = ()) -> Response:
     name = envelope_name(request)
     assert name is not None
     resmsgid = getattr(request.state, "msgid", None) or entropy.fresh_uuid()
-    return reply(core.response(name, resmsgid, parts.clock.now(), result))
+    return reply(core.response(name, resmsgid, parts.clock.now(), result, ignored))

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime
 
 from services.api import executions, idempotency, openapi, openapi_pipelines, request_views
 from services.api.bodies import read_json, reply
@@ -18,7 +17,7 @@ from services.api.parts import AnyParts, Author, Viewer
 from services.api.problems import invalid, not_found
 from services.api.request_views import ROUTE
 from services.api.routes import submit
-from services.api.routes.executions import Text, cursor_of, newest, next_cursor, refuse_unknown
+from services.api.routes.executions import Instant, Text, cursor_of, newest, next_cursor, refuse_unknown
 from services.contracts.ids import EXECUTION_ID
 from services.jobs.fields import clean, listed
 
@@ -60,8 +59,8 @@ def _filters(
     status: Annotated[list[str] | None, Query(description="one of S3's words; may be repeated")] = None,
     requester: Text = None,
     tag: Text = None,
-    submitted_after: Annotated[AwareDatetime | None, Query(description="then or later")] = None,
-    submitted_before: Annotated[AwareDatetime | None, Query(description="before then")] = None,
+    submitted_after: Annotated[Instant | None, Query(description="then or later")] = None,
+    submitted_before: Annotated[Instant | None, Query(description="before then")] = None,
 ) -> Filters:
     refuse_unknown(request, _PARAMETERS)
     for word in status or ():

@@ -18,6 +18,8 @@ from services.executor.steps import batches, query, sink
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from services.executor.steps.source import Ended, Snapshot, snapshot
 from services.executor.steps.step import Context, Totals
+from services.jobs.fields import shown
+from services.jobs.filters import WITHOUT_VALUE
 from services.runtime import crash
 from services.runtime.blobs import BlobsUnavailable
 
@@ -35,6 +37,7 @@ class Export:
                 snapshot(url, source, table, request.timeout_s, context.log) as snap,
                 context.cancelled.calling(snap.cancel),
             ):
+                _check_filters(snap, request.parameters)
                 request = batches.resolve(snap, request)
                 _check_rows(snap, request.parameters)
                 return _Take(request, context, FORMATS[parameters["format"]], snap).files()
@@ -43,6 +46,20 @@ class Export:
         except BlobsUnavailable as error:
             context.log.warning("blobs_unavailable", error=str(error))
             return Retry("blobs_unavailable", "the blob store cannot take the files now")
+
+
+def _check_filters(snap: Snapshot, parameters: query.Parameters) -> None:
+    """Whether the source takes each value for its column, which the dataset's catalogue cannot know."""
+    for entry in parameters["filters"]:
+        op, value, column = entry["op"], entry["value"], entry["column"]
+        given = f"{len(value)} values" if isinstance(value, list) else shown(value)
+        what = f"filter {op} on column {column}" + ("" if op in WITHOUT_VALUE else f", {given}")
+        snap.check(query.render(snap.cursor, query.filtered(parameters, entry)), what)
+    batch = parameters["batch"]
+    if batch is not None and "values" in batch:
+        entry = {"column": batch["column"], "type": "string", "op": "in", "value": batch["values"]}
+        what = f"batches of column {batch['column']}"
+        snap.check(query.render(snap.cursor, query.filtered(parameters, entry)), what)
 
 
 def _check_rows(snap: Snapshot, parameters: query.Parameters) -> None:

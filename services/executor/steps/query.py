@@ -81,6 +81,11 @@ def known(parameters: Parameters, column: str, values: Sequence[str]) -> Composa
     return SQL("SELECT DISTINCT ") + name + _from(parameters, [_one_of(name, values)])
 
 
+def filtered(parameters: Parameters, entry: Mapping[str, Any]) -> Composable:
+    """What one filter selects, to be checked and never run."""
+    return SQL("SELECT true") + _from(parameters, [_condition(entry)])
+
+
 def render(cursor: Cursor, select: Composable) -> bytes:
     """The statement with its values in place, quoted as this connection needs it."""
     return select.as_string(cursor).encode()
@@ -98,10 +103,7 @@ def _limit(number: int) -> Composable:
 
 
 def _conditions(parameters: Parameters) -> list[Composable]:
-    conditions = [
-        _OPERATORS[entry["op"]](Identifier(entry["column"]), _value(entry["type"], entry["value"]))
-        for entry in parameters["filters"]
-    ]
+    conditions = [_condition(entry) for entry in parameters["filters"]]
     time = parameters["time"]
     if time is not None:
         column = Identifier(time["column"])
@@ -112,6 +114,10 @@ def _conditions(parameters: Parameters) -> list[Composable]:
         first = _first(parameters, contents, conditions)
         conditions.append(SQL("{} IN ({})").format(Identifier(contents["column"]), first))
     return conditions
+
+
+def _condition(entry: Mapping[str, Any]) -> Composable:
+    return _OPERATORS[entry["op"]](Identifier(entry["column"]), _value(entry["type"], entry["value"]))
 
 
 def _first(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 import psycopg2
+from psycopg2 import errorcodes
 from structlog.typing import FilteringBoundLogger
 
 from services.executor.steps.outcome import Fail, Outcome, Retry
@@ -24,7 +25,9 @@ _SETTINGS = (
     # Between two files nothing is asked of the source while a blob store is slow.
     b"SET LOCAL idle_in_transaction_session_timeout = '10min';"
 )
-_OUR_FAULT = ("22", "42", "3F", "0A", "25006")
+_DATA = "22"
+_NO_SUCH_OPERATOR = "42883"
+_OUR_FAULT = (_DATA, "42", "3F", "0A", "25006")
 _TELLING = ("42", "3F")
 _CANCELLED = "57014"
 
@@ -86,6 +89,23 @@ class Snapshot:
         self._cursor.execute(query)
         return [row[0] for row in self._cursor.fetchall()]
 
+    def check(self, query: bytes, what: str) -> None:
+        """Have the source read a query of `what` (one filter, say) without running it.
+
+        No row is looked at and no view computed, so an error here is of a literal of the request, and the
+        source's own sentence about it quotes nothing else. Raises Ended.
+        """
+        self._limit_time()
+        try:
+            self._cursor.execute(b"PREPARE checked AS " + query)
+            self._cursor.execute(b"DEALLOCATE checked")
+        except psycopg2.Error as error:
+            state = error.pgcode or ""
+            if not state.startswith(_DATA) and state != _NO_SUCH_OPERATOR:
+                raise
+            message = f"{what}: {error.diag.message_primary} (SQLSTATE {state})"
+            raise Ended(Fail("filter_error", message)) from error
+
     def copy(self, query: bytes, options: bytes, sink: BinaryIO) -> int:
         """Stream the rows of `query` into `sink` and return their number."""
         self._limit_time()
@@ -139,9 +159,17 @@ def _meaning(error: psycopg2.Error, name: str, table: str, *, late: bool) -> Out
     if state == _CANCELLED and late:
         return _TIMED_OUT
     if state.startswith(_OUR_FAULT):
-        # Of data errors only the code is told: their text may quote values of columns nobody may see.
-        text = error.diag.message_primary if state.startswith(_TELLING) else "a value does not fit its column"
+        # Of data errors only the kind is named: their text may quote values of columns nobody may see.
+        text = error.diag.message_primary if state.startswith(_TELLING) else _kind_of(state)
         return Fail("dataset_error", f"{where}: {text} (SQLSTATE {state})")
     if database.classify(error) is Failure.BACKPRESSURE:
         return Retry("source_unavailable", f"{where}: the source cannot answer now (SQLSTATE {state})")
     return Retry("source_error", f"{where}: the source failed (SQLSTATE {state})")
+
+
+def _kind_of(state: str) -> str:
+    try:
+        kind = errorcodes.lookup(state).lower().replace("_", " ")
+    except KeyError:
+        kind = "an error of data"
+    return f"the source could not compute its rows: {kind}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -136,6 +137,13 @@ CASES: dict[str, dict[str, tuple[Case, str, str]]] = {
     "number beyond 64 bits": {
         "job.requested": (altered(actions=[10**30]), "internal_error", "OverflowError"),
         "step.completed": (altered(output={"n": 10**30}), "internal_error", "OverflowError"),
+    },
+    "number that would lose digits": {
+        "job.requested": (
+            altered(parameters={"params": {"x": Decimal("1231231231231234123.5")}}),
+            "rejected",
+            "params.x: expected a number that a 64-bit float keeps exactly",
+        )
     },
     "plain text where sealed is due": {
         "job.requested": (

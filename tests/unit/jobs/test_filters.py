@@ -37,6 +37,12 @@ def value_of(filter_: dict[str, Any]) -> Any:
     return step.parameters["filters"][0]["value"]
 
 
+def test_no_filters_are_an_empty_list_too() -> None:
+    (empty,) = jobs.plan(exporting.job(DATASET, params={"filters": []}))
+    (absent,) = jobs.plan(exporting.job(DATASET))
+    assert empty == absent
+
+
 ORDERED = "eq, ne, lt, le, gt, ge, in, is_null, is_not_null"
 
 
@@ -87,6 +93,8 @@ GOOD_VALUES = [
     ("at", "2013-01-01T05:00:00Z", "2013-01-01T05:00:00+00:00"),
     ("at", "2013-01-01 05:00+05:30", "2012-12-31T23:30:00+00:00"),
     ("at", "2013-01-01T05:00:00.123456-05:00", "2013-01-01T10:00:00.123456+00:00"),
+    ("at", "2013-01-01t05:00:00.123456789z", "2013-01-01T05:00:00.123456+00:00"),
+    ("at", "2013-01-01T05:00:00.5+0530", "2012-12-31T23:30:00.500000+00:00"),
 ]
 
 
