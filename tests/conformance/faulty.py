@@ -60,8 +60,9 @@ class FaultyLog:
     def __init__(self, log: Any) -> None:
         self._log = log
         self.die_after_poll = self.die_after_produce = False
-        self.unlisted = self.unasked = self.deaf = False
-        """The group has lost us; nobody answers what is asked of it; what comes is not read."""
+        self.unlisted = self.unasked = self.deaf = self.mute = False
+        """The group has lost us; nobody answers what is asked of it; what comes is not read; the producer
+        says nothing of what it was given."""
         self.heals = True
         """A new client mends `unlisted` and `deaf`."""
         self.rejoins = 0
@@ -74,6 +75,9 @@ class FaultyLog:
         if self.die_after_poll and records:
             raise Killed
         return [] if self.deaf else records
+
+    def settle(self, timeout_s: float) -> bool:
+        return False if self.mute else bool(self._log.settle(timeout_s))
 
     def reached(self, spot: Spot) -> int:
         return 0 if self.deaf else int(self._log.reached(spot))

@@ -7,8 +7,9 @@ from concurrent.futures import Future
 import pytest
 
 from services.runtime.membership import OutOfGroup, Patience
+from services.runtime.processor import loop
 from services.runtime.processor.loop import Limits
-from tests.conformance.turning import Member, answered, put_all, settled, turned
+from tests.conformance.turning import KEYS, Member, answered, put_all, settled, turned
 from tests.conformance.worlds import World
 from tests.waiting import until
 
@@ -73,6 +74,24 @@ def test_without_a_broker_to_ask_nobody_is_out_of_a_group(world: World) -> None:
     until(_turning_for(member, SHORT.out_s * 4), 20, "four times the patience to pass")
     assert not member.log.rejoins
     member.leave()
+
+
+def test_a_producer_that_says_neither_yes_nor_no_ends_its_process(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "UNANSWERED_MAX", 3)
+    member = Member(world)
+    turned(member, done=member.owns_all, what="all indexes")
+    put_all(world, "in.a", "one")
+    turned(member, done=settled(world, answered("one")), what="answers before")
+    member.log.mute = True
+    put_all(world, "in.b", "two")
+    with pytest.raises(RuntimeError, match="the producer is stuck"):
+        turned(member, done=lambda: world.put("in.a", KEYS[0], b"more"), what="the end")
+    member.leave()
+    heir = Member(world)
+    turned(heir, done=settled(world, answered("two")), what="the heir's answers")
+    heir.leave()
 
 
 def test_the_group_itself_says_who_is_a_member(world: World) -> None:

@@ -7,7 +7,8 @@ from itertools import count
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from services.executor.work import queue
+from services.executor.work import control, queue
+from services.executor.work.control import TOPIC, Control
 from services.executor.work.queue import Queue
 from services.runtime.membership import OutOfGroup, Patience
 from services.runtime.schemas import codec
@@ -46,6 +47,18 @@ class Deaf(Queue):
             else:
                 consumer.assign(spots)
             consumer.pause(spots)
+
+
+class DeafControl(Control):
+    """Its first client fetches nothing."""
+
+    clients = 0
+
+    def _assign(self) -> None:
+        super()._assign()
+        self.clients += 1
+        if self.clients == 1:
+            self._consumer.pause([TopicPartition(TOPIC, number) for number in self._partitions])
 
 
 Make = Callable[[type[Queue]], Queue]
@@ -103,3 +116,16 @@ def test_a_member_that_hears_of_no_partition_joins_with_a_new_client(
     monkeypatch.setattr(queue, "UNHEARD_S", 1.0)
     deaf = make(Deaf)
     _turned(deaf, lambda: deaf._clients == 2 and _reads_all(deaf), "a new client that reads")
+
+
+def test_a_reader_of_step_control_that_hears_nothing_begins_anew(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "PATIENCE", SHORT)
+    deaf = DeafControl(stack.kafka, f"deaf-{next(_number)}", codec(), lambda _: None)
+    deaf.start()
+    try:
+        assert deaf.caught_up.wait(WAIT_S)
+        assert deaf.clients == 2
+    finally:
+        deaf.close()
