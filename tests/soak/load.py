@@ -39,7 +39,7 @@ class Client:
         while True:
             async with self.http.request(method, self.url + path, **more) as answer:
                 if answer.status not in RETRIED or self.late():
-                    answer.raise_for_status()
+                    assert answer.ok, f"{method} {path}: {answer.status}: {await answer.text()}"
                     return await answer.json()
             await _soon()
 
@@ -59,7 +59,7 @@ async def prepare(client: Client) -> str:
     """A dataset and three pipelines."""
     await client.call("PUT", f"/v1/datasets/{DATASET_ID}", json=DATASET)
     noop = {"step_type": "NOOP"}
-    add = {"step_name": "add", "step_type": "TRANSFORM", "parameters": {"output": {"n": "$(1 + 1)"}}}
+    add = {"step_name": "add", "step_type": "TRANSFORM", "parameters": {"output": {"n": "$(number('2'))"}}}
     bodies: dict[str, Any] = {
         "soak-three": [{"step_name": f"s{number}", **noop} for number in range(3)],
         "soak-add": [add],
@@ -167,14 +167,13 @@ async def connections(client: Client, count: int) -> str:
     async def ended() -> bool:
         return all(reader.at_eof() for reader, _ in opened)
 
-    left = ""
-    try:
+    with suppress(AssertionError):
         await until_async(ended, max(1, min(60, client.deadline - time.monotonic())), "their end")
-    except AssertionError:
-        left = f", {sum(not reader.at_eof() for reader, _ in opened):,} still open"
+    left = sum(not reader.at_eof() for reader, _ in opened)
+    waited_s = time.monotonic() - began
     for _, writer in opened:
         writer.close()
-    return f"{len(opened):,} of {count:,} opened, ended by the api in {time.monotonic() - began:.0f} s{left}"
+    return f"{len(opened):,} of {count:,} opened, {left:,} still open after {waited_s:.0f} s"
 
 
 async def _spread(client: Client, count: int, workers: int, do: Callable[[int], Awaitable[None]]) -> int:
