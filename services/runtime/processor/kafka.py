@@ -136,6 +136,7 @@ class KafkaLog:
             first = kafka.offsets(self._admin, asked, OffsetSpec.earliest(), REQUEST_TIMEOUT_S)
             end = kafka.offsets(self._admin, asked, OffsetSpec.latest(), REQUEST_TIMEOUT_S)
         except KafkaException as error:
+            self._renew_admin()
             raise Backpressure(f"broker: {error}") from error
         return {spot: (first[spot], end[spot]) for spot in first}
 
@@ -144,6 +145,7 @@ class KafkaLog:
         try:
             return {name: facts.uuid for name, facts in kafka.topic_facts(self._admin, topics).items()}
         except KafkaException as error:
+            self._renew_admin()
             raise Backpressure(f"broker: {error}") from error
 
     def produce(self, records: Sequence[Outgoing]) -> None:
@@ -223,6 +225,11 @@ class KafkaLog:
         if self._paused:
             self._consumer.resume([TopicPartition(topic, part) for topic, part in self._reading])
             self._paused = False
+
+    def _renew_admin(self) -> None:
+        """One whose broker stood still may look for its controller for ever (seen after a freeze of 30 s)."""
+        self._admin.close()
+        self._admin = kafka.Admin(self._settings, f"{self._client_id}-admin")
 
     def _client(self) -> Consumer:
         """Each has a name of its own: a former one may be listed until its session ends."""
