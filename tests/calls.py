@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from services.contracts.commands import StepRequested
-from services.executor.steps import STEPS
+from services.executor.steps import CALLS
 from services.executor.steps.outcome import Done, Fail, Outcome, Retry
 from tests import exporting
 from tests.exporting import AT, ATTEMPT, EXECUTION, World
@@ -43,8 +43,9 @@ def world(*allow: str, **secrets: str) -> Iterator[World]:
 
 
 async def outcome(world: World, step: StepRequested) -> Outcome:
-    """How the step ends; it blocks a thread of its own, as in a lane."""
-    return await asyncio.to_thread(STEPS[step.kind].run, step, world.context())
+    """How the step ends, in the worker's own loop."""
+    call = world.outbound.caller.begin(CALLS[step.kind].run(step, world.context()))
+    return await asyncio.wrap_future(call)
 
 
 async def done(world: World, step: StepRequested) -> Any:

@@ -210,6 +210,8 @@ Command = (
 
 LONG_KINDS = frozenset({"EXPORT"})
 """Step kinds that run for long: they have a topic and lanes of their own, so that short ones never wait."""
+CALL_KINDS = frozenset({"API"})
+"""Step kinds that wait for others: they take no lane."""
 
 ORDER_EXPIRED = "order_expired"
 """Why a worker does not begin an order: it asks for a newer one, as this may have been revoked unseen."""

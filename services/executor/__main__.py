@@ -31,6 +31,7 @@ def run_role(arguments: list[str]) -> int:
 def manage() -> int:
     """The StepExecutionManager."""
     from services.executor import permits  # noqa: PLC0415
+    from services.executor.core.admission import Windows  # noqa: PLC0415
     from services.executor.core.budget import Budget  # noqa: PLC0415
     from services.executor.manager import INPUTS, OUTPUTS, Manager  # noqa: PLC0415
     from services.runtime.processor import run  # noqa: PLC0415
@@ -41,8 +42,11 @@ def manage() -> int:
     crash.arm(chosen.crash)
     log.info("started", settings=settings.masked(chosen), inputs=INPUTS)
     stop = signals.install()
-    budget = Budget(**chosen.budget.model_dump())
-    manager = Manager(codec(), (chosen.dispatch.short_window, chosen.dispatch.long_window), budget)
+    dispatch = chosen.dispatch
+    windows = Windows(
+        dispatch.short_window, dispatch.long_window, dispatch.call_window, dispatch.calls_per_tenant
+    )
+    manager = Manager(codec(), windows, Budget(**chosen.budget.model_dump()))
     loop = run.processor(
         manager,
         chosen.kafka,

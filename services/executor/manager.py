@@ -22,7 +22,7 @@ from services.contracts.envelope import Outgoing
 from services.contracts.errors import FieldError
 from services.executor import metrics, routing
 from services.executor.core import admission, commands, decide, ending, loads, request
-from services.executor.core.admission import WINDOWS, Admission
+from services.executor.core.admission import DEFAULT, Admission, Windows
 from services.executor.core.budget import Budget
 from services.executor.core.execution import Execution
 from services.executor.core.story import Story, request_for
@@ -70,11 +70,9 @@ class Manager(Handler[State]):
     name: str = "executor"
     inputs: tuple[str, ...] = INPUTS
 
-    def __init__(
-        self, codec: Codec, windows: tuple[int, int] = WINDOWS, budget: Budget | None = None
-    ) -> None:
-        """`codec` reads and writes the records; `windows` bound the steps out per index, short and long,
-        `budget` what each execution leads to."""
+    def __init__(self, codec: Codec, windows: Windows = DEFAULT, budget: Budget | None = None) -> None:
+        """`codec` reads and writes the records; `windows` bound the steps out per index, `budget` what each
+        execution leads to."""
         self._codec = codec
         self._budget = budget or Budget()
         self._admission = Admission(windows)

@@ -11,15 +11,19 @@ from importlib.metadata import version
 from services.contracts.commands import StepControl
 from services.executor.calls.outbound import Caller, Outbound
 from services.executor.settings import WorkerSettings
-from services.executor.steps import STEPS
+from services.executor.steps import CALLS, STEPS
 from services.executor.steps.source import Sources
 from services.executor.work import log_folder
+from services.executor.work.calls import Calls
 from services.executor.work.control import Control
+from services.executor.work.hands import Hands
 from services.executor.work.lanes import Lanes
 from services.executor.work.logs import Logs
 from services.executor.work.reporter import Reporter
+from services.executor.work.slots import Bounds, Slots
 from services.executor.work.store import StoreProbe
 from services.executor.work.taking import LONG, SHORT, Taking
+from services.executor.work.works import Works
 from services.runtime import blobs, signals, telemetry, threads
 from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
@@ -70,16 +74,21 @@ class Worker:
         log_folder.start(folder, timedelta(days=settings.worker.log_days), LocalClock(), stop)
         self._caller = Caller(settings.outbound.allow, f"Millstream/{version('millstream')}")
         outbound = Outbound(self._caller, parse_secrets(settings.secrets.secrets.get_secret_value()))
+        bounds = Bounds(
+            settings.worker.calls, settings.worker.calls_per_destination, settings.worker.calls_per_tenant
+        )
         counts = {SHORT: ("short", settings.worker.lanes), LONG: ("long", settings.worker.long_lanes)}
-        self._lanes = {
-            topic: Lanes(word, count, STEPS, files, sources, self._reporter, logs, outbound)
+        self._hands = {
+            topic: self._made(
+                word, count, Works(word, files, sources, self._reporter, logs, outbound), Slots(bounds)
+            )
             for topic, (word, count) in counts.items()
         }
         self._takings = {
             topic: Taking(
-                topic, settings.kafka, name, codec(), self._reporter, lanes, self._control, self._stop
+                topic, settings.kafka, name, codec(), self._reporter, hands, self._control, self._stop
             )
-            for topic, lanes in self._lanes.items()
+            for topic, hands in self._hands.items()
         }
         self._failures: list[BaseException] = []
         self._health = HealthServer(settings.health.host, settings.health.port, self.live, self.ready)
@@ -121,6 +130,10 @@ class Worker:
             return False, "step.control is not read to its end yet"
         return _all([*(taking.ready() for taking in self._takings.values()), self._store.ready()])
 
+    def _made(self, name: str, lanes: int, works: Works, slots: Slots) -> Hands:
+        calls = Calls(name, CALLS, works, self._caller, slots)
+        return Hands(works, Lanes(name, lanes, STEPS, works), calls)
+
     def _take(self, taking: Taking) -> None:
         try:
             taking.run()
@@ -133,13 +146,13 @@ class Worker:
     def _drain(self) -> bool:
         deadline = time.monotonic() + DRAIN_S
         left = 0
-        for lanes in self._lanes.values():
-            left += not lanes.drain(max(0.0, deadline - time.monotonic()), GRACE_S)
+        for hands in self._hands.values():
+            left += not hands.drain(max(0.0, deadline - time.monotonic()), GRACE_S)
         return not left
 
     def _revoke(self, control: StepControl) -> None:
-        for lanes in self._lanes.values():
-            lanes.revoke(control)
+        for hands in self._hands.values():
+            hands.works.revoke(control)
 
 
 def _all(answers: Iterable[tuple[bool, str]]) -> tuple[bool, str]:

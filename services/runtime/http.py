@@ -30,8 +30,9 @@ READ_BYTES = 65_536
 CONNECT_TIMEOUT_S = 5.0
 # Below the idle timeout of common servers (2 to 5 s), so that a request rarely meets one being closed.
 KEEPALIVE_S = 1.0
-# Name look-ups block a thread each; a slow name server must not starve the other receivers.
-LOOKUP_THREADS = 32
+# Name look-ups block a thread each, made when it is needed; a slow name server must not starve the other
+# receivers: no tenant has as many calls at once.
+LOOKUP_THREADS = 256
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port to address literals; OSError when the name has none."""

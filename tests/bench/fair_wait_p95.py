@@ -1,8 +1,8 @@
 """How long a small tenant's jobs wait while 10,000 jobs of another do: against an idle system.
 
 A job is one API step whose receiver answers after up to `BUSY_S`, so that calls do not march in step; its
-wait ends when the receiver hears of it. The windows are all lanes divided by 12, as deploy/env.example says
-for such steps: a single tenant fills three quarters of the lanes.
+wait ends when the receiver hears of it. The windows are all slots divided by 12: a single tenant fills three
+quarters of them.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ BUSY_S = 1.9
 QUICK_S = 0.9
 TIMES = 3
 """Few jobs come this often in a round."""
-WORKERS, LANES, WINDOW = 2, 48, 8
+WORKERS, SLOTS, WINDOW = 2, 48, 8
+BOUNDS = {f"MILLSTREAM_WORKER__CALLS{of}": str(SLOTS) for of in ("", "_PER_DESTINATION", "_PER_TENANT")}
 TIMEOUT_S = 60.0
 
 WAIT = Figure(
@@ -82,8 +83,8 @@ def rounds(system: System, count: int) -> Iterator[dict[str, Sample]]:
     """All rounds of the idle system first; then the backlog comes, and outlasts the others."""
     receiver = Receiver()
     processes = [
-        *(system.service("worker", MILLSTREAM_WORKER__LANES=str(LANES)) for _ in range(WORKERS)),
-        system.service("manager", MILLSTREAM_DISPATCH__SHORT_WINDOW=str(WINDOW)),
+        *(system.service("worker", **BOUNDS) for _ in range(WORKERS)),
+        system.service("manager", MILLSTREAM_DISPATCH__CALL_WINDOW=str(WINDOW)),
     ]
     publisher = Publisher(system.stack.kafka, "bench")
     publisher.warm_up(["job.requested"])

@@ -13,6 +13,7 @@ from services.contracts.commands import JobRequested
 from services.contracts.partition import partition_of
 from services.contracts.topics import LOOP_PARTITIONS
 from services.executor.core import loads
+from services.executor.core.admission import Windows
 from services.executor.core.decide import next_instant
 from services.executor.core.execution import Execution
 from services.executor.manager import Manager, State
@@ -89,7 +90,7 @@ def fill(database_url: str, jobs: int) -> None:
 
 def queued_execution() -> Execution:
     """The state of an execution that came when there was no room."""
-    manager, now = Manager(codec(), windows=(1, 1)), entropy.LocalClock().now()
+    manager, now = Manager(codec(), windows=Windows(1, 1, 1, 1)), entropy.LocalClock().now()
     states: dict[str, State | None] = {}
     for offset, wanted in enumerate(on_one_index(2)):
         record = envelope.command(wanted, codec().encode(wanted))

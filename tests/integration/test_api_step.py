@@ -83,7 +83,7 @@ async def test_a_revocation_ends_a_hanging_call_within_2_s(
 ) -> None:
     receiver.answers(hang)
     receiver.answers(status(200), target="/next")
-    await asyncio.to_thread(workers.started, MILLSTREAM_WORKER__LANES="1", **SETTINGS)
+    await asyncio.to_thread(workers.started, MILLSTREAM_WORKER__CALLS="1", **SETTINGS)
     hanging = call(manager, receiver.url())
     following = call(manager, receiver.url("/next"))
     await asyncio.to_thread(manager.dispatch, hanging)
@@ -94,7 +94,7 @@ async def test_a_revocation_ends_a_hanging_call_within_2_s(
     await until_async(lambda: calls("/hook"), 30, "the call that hangs")
     await asyncio.to_thread(manager.dispatch, following)
     await asyncio.to_thread(manager.revoke, hanging)
-    await until_async(lambda: calls("/next"), 3, "the next call, by the only lane")
+    await until_async(lambda: calls("/next"), 3, "the next call, by the only slot")
     assert (await asyncio.to_thread(manager.outcome, following)).outcome == "done"
     assert manager.outcomes(hanging) == []
 
@@ -107,3 +107,28 @@ async def test_without_the_operator_s_word_no_local_address_is_called(
     outcome = await ended(manager, call(manager, receiver.url()))
     assert (outcome.outcome, outcome.reason) == ("fail", "address_refused")
     assert receiver.calls == []
+
+
+async def test_receivers_that_hang_hold_up_nobody_else_s_steps(
+    manager: Manager, workers: Workers, receiver: Receiver
+) -> None:
+    """One lane, and more calls than may run at once: of a receiver, and of a tenant."""
+    receiver.answers(hang)
+    receiver.answers(status(200), target="/quick")
+    await asyncio.to_thread(
+        workers.started, MILLSTREAM_WORKER__LANES="1", MILLSTREAM_WORKER__CALLS_PER_TENANT="8", **SETTINGS
+    )
+    hanging = [call(manager, receiver.url(), timeout_s=600) for _ in range(40)]
+    await asyncio.to_thread(manager.dispatch, *hanging)
+
+    async def called() -> bool:
+        return len(receiver.calls) >= 8
+
+    await until_async(called, 30, "calls that hang")
+    others = [replace(manager.request(), tenant="emca") for _ in range(60)]
+    others.append(replace(call(manager, receiver.url("/quick")), tenant="emca"))
+    await asyncio.to_thread(manager.dispatch, *others)
+    for request in others:
+        assert (await asyncio.to_thread(manager.outcome, request)).outcome == "done"
+    assert len(receiver.at("/hook")) == 8
+    assert not any(manager.outcomes(request) for request in hanging)

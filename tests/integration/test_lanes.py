@@ -13,11 +13,15 @@ from services.contracts.commands import StepControl, StepRequested
 from services.executor.steps.outcome import Done, Outcome, Retry
 from services.executor.steps.source import Sources
 from services.executor.steps.step import Context, Step
-from services.executor.work.lanes import Lanes, Work
+from services.executor.work.calls import Calls
+from services.executor.work.hands import Hands
+from services.executor.work.lanes import Lanes
 from services.executor.work.logs import Logs
 from services.executor.work.partition import Place
 from services.executor.work.reporter import Reporter
+from services.executor.work.slots import Bounds, Slots
 from services.executor.work.take import Take
+from services.executor.work.works import Work, Works
 from services.runtime.blobs import in_memory
 from services.runtime.container import Files
 from services.runtime.entropy import LocalClock
@@ -73,7 +77,7 @@ class Unsendable:
 
 
 @pytest.fixture
-def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
+def hands(stack: Stack, tmp_path: Path) -> Iterator[Hands]:
     publisher = Publisher(stack.kafka, "tests-lanes")
     steps: dict[str, Step] = {
         "OBEDIENT": Obedient(),
@@ -85,17 +89,20 @@ def lanes(stack: Stack, tmp_path: Path) -> Iterator[Lanes]:
     store = in_memory()
     files, logs = Files(store, exporting.KEYS), Logs(tmp_path, store, (), LocalClock())
     reporter = Reporter(publisher, codec(), LocalClock(), claims.in_memory())
-    lanes = Lanes("tests", 2, steps, files, Sources({}, {}), reporter, logs, exporting.outbound())
-    yield lanes
-    lanes.drain(0, 0.1)
+    outbound = exporting.outbound()
+    works = Works("tests", files, Sources({}, {}), reporter, logs, outbound)
+    calls = Calls("tests", {}, works, outbound.caller, Slots(Bounds()))
+    hands = Hands(works, Lanes("tests", 2, steps, works), calls)
+    yield hands
+    hands.drain(0, 0.1)
     assert publisher.close(10) == 0
 
 
 def started(
-    lanes: Lanes, manager: Manager, kind: str, *, claimed: bool = True, timeout_s: int = 600
+    hands: Hands, manager: Manager, kind: str, *, claimed: bool = True, timeout_s: int = 600
 ) -> StepRequested:
     request = replace(manager.request(kind), timeout_s=timeout_s)
-    lanes.start([taken(request)], claimed=claimed)
+    hands.lanes.start([taken(request)], claimed=claimed)
     return request
 
 
@@ -103,14 +110,14 @@ def taken(request: StepRequested) -> Take:
     return Take(request, request.attempt_id[:20], "tests", Place(0, 7), time.monotonic())
 
 
-def settled(lanes: Lanes) -> list[Place]:
+def settled(hands: Hands) -> list[Place]:
     """What the lanes settle from now on."""
     places: list[Place] = []
-    lanes.settle = places.append
+    hands.works.settle = places.append
     return places
 
 
-def test_no_step_is_out_of_time_before_it_began(lanes: Lanes, manager: Manager) -> None:
+def test_no_step_is_out_of_time_before_it_began(hands: Hands, manager: Manager) -> None:
     """What runs has its start, from which the watching thread measures; else it ran since the machine did."""
 
     class Seen(set[Work]):
@@ -119,45 +126,45 @@ def test_no_step_is_out_of_time_before_it_began(lanes: Lanes, manager: Manager) 
             super().add(work)
 
     starts: list[float] = []
-    lanes._running = Seen()
-    ended = settled(lanes)
-    started(lanes, manager, "QUICK", claimed=False)
+    hands.works._begun = Seen()
+    ended = settled(hands)
+    started(hands, manager, "QUICK", claimed=False)
     until(lambda: ended, 10, "the step's end")
     assert [start > 0 for start in starts] == [True]
 
 
-def test_a_lane_is_idle_again_when_its_step_has_ended(lanes: Lanes, manager: Manager) -> None:
-    started(lanes, manager, "HANGING")
-    assert lanes.idle() == 1
-    second = started(lanes, manager, "RAISING")
-    until(lambda: lanes.known(second.attempt_id) is None, 10, "the acknowledged outcome")
-    assert lanes.wait_idle(10)
-    assert lanes.idle() == 1
+def test_a_lane_is_idle_again_when_its_step_has_ended(hands: Hands, manager: Manager) -> None:
+    started(hands, manager, "HANGING")
+    assert hands.lanes.idle() == 1
+    second = started(hands, manager, "RAISING")
+    until(lambda: hands.works.known(second.attempt_id) is None, 10, "the acknowledged outcome")
+    assert hands.lanes.wait_idle(10)
+    assert hands.lanes.idle() == 1
 
 
-def test_more_takes_than_lanes_wait_and_may_be_withdrawn(lanes: Lanes, manager: Manager) -> None:
-    hanging = [started(lanes, manager, "HANGING") for _ in range(2)]
-    waiting = started(lanes, manager, "RAISING", claimed=False)
-    until(lambda: lanes.queued() == 1, 10, "one that waits")
-    lanes.withdraw([1])
-    assert lanes.known(waiting.attempt_id) is not None
-    lanes.withdraw([0])
-    assert lanes.known(waiting.attempt_id) is None
-    assert all(lanes.known(request.attempt_id) for request in hanging)
+def test_more_takes_than_lanes_wait_and_may_be_withdrawn(hands: Hands, manager: Manager) -> None:
+    hanging = [started(hands, manager, "HANGING") for _ in range(2)]
+    waiting = started(hands, manager, "RAISING", claimed=False)
+    until(lambda: hands.lanes.queued() == 1, 10, "one that waits")
+    hands.withdraw([1])
+    assert hands.works.known(waiting.attempt_id) is not None
+    hands.withdraw([0])
+    assert hands.works.known(waiting.attempt_id) is None
+    assert all(hands.works.known(request.attempt_id) for request in hanging)
 
 
-def test_a_step_that_ends_unclaimed_is_settled_by_its_outcome(lanes: Lanes, manager: Manager) -> None:
-    places = settled(lanes)
-    request = started(lanes, manager, "RAISING", claimed=False)
+def test_a_step_that_ends_unclaimed_is_settled_by_its_outcome(hands: Hands, manager: Manager) -> None:
+    places = settled(hands)
+    request = started(hands, manager, "RAISING", claimed=False)
     assert manager.outcome(request).outcome == "retry"
     until(lambda: places, 10, "the settled record")
     assert places == [Place(0, 7)]
     assert manager.reports(request, "claim") == []
 
 
-def test_a_step_that_runs_for_2_s_is_claimed_and_settled(lanes: Lanes, manager: Manager) -> None:
-    places = settled(lanes)
-    request = started(lanes, manager, "OBEDIENT", claimed=False)
+def test_a_step_that_runs_for_2_s_is_claimed_and_settled(hands: Hands, manager: Manager) -> None:
+    places = settled(hands)
+    request = started(hands, manager, "OBEDIENT", claimed=False)
     (claim,) = until(lambda: manager.reports(request, "claim"), 10, "a claim")
     assert claim.take_id == taken(request).take_id
     until(lambda: places, 10, "the settled record")
@@ -165,11 +172,11 @@ def test_a_step_that_runs_for_2_s_is_claimed_and_settled(lanes: Lanes, manager: 
     assert len(manager.reports(request, "claim")) == 1
 
 
-def test_lanes_are_full_once_every_one_is_busy_with_a_claimed_step(lanes: Lanes, manager: Manager) -> None:
-    started(lanes, manager, "HANGING")
-    assert lanes.full_for_s() == 0
-    started(lanes, manager, "HANGING")
-    until(lambda: lanes.full_for_s() > 0.1, 10, "full lanes")
+def test_lanes_are_full_once_every_one_is_busy_with_a_claimed_step(hands: Hands, manager: Manager) -> None:
+    started(hands, manager, "HANGING")
+    assert hands.lanes.full_for_s() == 0
+    started(hands, manager, "HANGING")
+    until(lambda: hands.lanes.full_for_s() > 0.1, 10, "full lanes")
 
 
 def revocation(request: StepRequested, **named: str) -> StepControl:
@@ -183,60 +190,60 @@ def revocation(request: StepRequested, **named: str) -> StepControl:
     )
 
 
-def test_a_revoked_step_stops_and_says_nothing(lanes: Lanes, manager: Manager) -> None:
-    request, other = started(lanes, manager, "OBEDIENT"), started(lanes, manager, "OBEDIENT")
-    places = settled(lanes)
-    lanes.revoke(revocation(request, take_id="of another"))
-    lanes.revoke(revocation(request, attempt_id="of another"))
+def test_a_revoked_step_stops_and_says_nothing(hands: Hands, manager: Manager) -> None:
+    request, other = started(hands, manager, "OBEDIENT"), started(hands, manager, "OBEDIENT")
+    places = settled(hands)
+    hands.works.revoke(revocation(request, take_id="of another"))
+    hands.works.revoke(revocation(request, attempt_id="of another"))
     assert places == []
-    lanes.revoke(revocation(request, attempt_id=request.attempt_id, take_id=taken(request).take_id))
-    until(lambda: lanes.known(request.attempt_id) is None, 10, "the end of the revoked step")
+    hands.works.revoke(revocation(request, attempt_id=request.attempt_id, take_id=taken(request).take_id))
+    until(lambda: hands.works.known(request.attempt_id) is None, 10, "the end of the revoked step")
     assert places == [Place(0, 7)]
-    assert lanes.known(other.attempt_id) is not None
-    lanes.revoke(revocation(other))
-    until(lambda: lanes.known(other.attempt_id) is None, 10, "the end of the other one")
+    assert hands.works.known(other.attempt_id) is not None
+    hands.works.revoke(revocation(other))
+    until(lambda: hands.works.known(other.attempt_id) is None, 10, "the end of the other one")
     assert manager.outcomes(request) == manager.outcomes(other) == []
 
 
-def test_two_takes_of_one_attempt_are_each_revoked_and_waited_for(lanes: Lanes, manager: Manager) -> None:
+def test_two_takes_of_one_attempt_are_each_revoked_and_waited_for(hands: Hands, manager: Manager) -> None:
     request = manager.request("OBEDIENT")
     first, second = taken(request), replace(taken(request), take_id="second", place=Place(0, 8))
-    places = settled(lanes)
-    lanes.start([first, second], claimed=True)
-    lanes.revoke(revocation(request, take_id="second"))
+    places = settled(hands)
+    hands.lanes.start([first, second], claimed=True)
+    hands.works.revoke(revocation(request, take_id="second"))
     until(lambda: places == [Place(0, 8)], 10, "the end of the second take")
-    assert lanes.known(request.attempt_id) is not None
-    lanes.revoke(revocation(request))
-    until(lambda: lanes.known(request.attempt_id) is None, 10, "the end of the first take")
+    assert hands.works.known(request.attempt_id) is not None
+    hands.works.revoke(revocation(request))
+    until(lambda: hands.works.known(request.attempt_id) is None, 10, "the end of the first take")
     assert places == [Place(0, 8), Place(0, 7)]
 
 
-def test_a_step_may_not_run_longer_than_its_timeout(lanes: Lanes, manager: Manager) -> None:
-    outcome = manager.outcome(started(lanes, manager, "OBEDIENT", timeout_s=1))
+def test_a_step_may_not_run_longer_than_its_timeout(hands: Hands, manager: Manager) -> None:
+    outcome = manager.outcome(started(hands, manager, "OBEDIENT", timeout_s=1))
     assert (outcome.outcome, outcome.reason) == ("fail", "timeout")
     assert outcome.message == "the step ran longer than its timeout of 1 s"
 
 
-def test_a_step_that_is_told_to_stop_is_given_back(lanes: Lanes, manager: Manager) -> None:
-    request = started(lanes, manager, "OBEDIENT")
-    assert lanes.drain(0, 10)
+def test_a_step_that_is_told_to_stop_is_given_back(hands: Hands, manager: Manager) -> None:
+    request = started(hands, manager, "OBEDIENT")
+    assert hands.drain(0, 10)
     outcome = manager.outcome(request)
     assert (outcome.outcome, outcome.reason) == ("retry", "worker_stopped")
 
 
-def test_a_step_that_hangs_is_left_to_its_lease(lanes: Lanes, manager: Manager) -> None:
-    request = started(lanes, manager, "HANGING")
+def test_a_step_that_hangs_is_left_to_its_lease(hands: Hands, manager: Manager) -> None:
+    request = started(hands, manager, "HANGING")
     until(lambda: request.attempt_id in Hanging.begun, 10, "a step that hangs")
-    assert not lanes.drain(0, 0.1)
+    assert not hands.drain(0, 0.1)
     assert manager.outcomes(request) == []
 
 
-def test_an_exception_is_told_by_its_type_alone(lanes: Lanes, manager: Manager) -> None:
-    outcome = manager.outcome(started(lanes, manager, "RAISING"))
+def test_an_exception_is_told_by_its_type_alone(hands: Hands, manager: Manager) -> None:
+    outcome = manager.outcome(started(hands, manager, "RAISING"))
     assert (outcome.outcome, outcome.reason) == ("retry", "internal_error")
     assert outcome.message == "ValueError in the worker; its log has the details"
 
 
-def test_a_result_too_large_for_a_record_fails(lanes: Lanes, manager: Manager) -> None:
-    outcome = manager.outcome(started(lanes, manager, "UNSENDABLE"))
+def test_a_result_too_large_for_a_record_fails(hands: Hands, manager: Manager) -> None:
+    outcome = manager.outcome(started(hands, manager, "UNSENDABLE"))
     assert (outcome.outcome, outcome.reason) == ("fail", "outcome_too_large")

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from services.cli.dev.folder import free_port
 from services.contracts import places
 from services.contracts.commands import StepReport, StepRequested
-from services.executor.steps import STEPS
 from services.runtime import entropy
 from services.runtime.processor.letters import HEAD_BYTES, LETTER_BYTES_MAX
 from services.runtime.schemas import codec
@@ -147,7 +146,7 @@ def test_an_unknown_kind_fails_by_name(manager: Manager, workers: Workers) -> No
     workers.started()
     outcome = manager.outcome(request)
     assert (outcome.outcome, outcome.reason) == ("fail", "unknown_step_kind")
-    assert outcome.message == f"this worker knows no kind 'TELEPORT'; known: {', '.join(sorted(STEPS))}"
+    assert outcome.message is not None and "knows no kind 'TELEPORT'" in outcome.message
 
 
 def test_a_step_that_raises_is_tried_again(manager: Manager, workers: Workers) -> None:

@@ -1,24 +1,27 @@
-"""The guarded client of runtime/http.py for a worker's threads: one event loop in one thread, for all lanes.
+"""The guarded client of runtime/http.py in a worker: one event loop in one thread, for all calls.
 
 Nothing of it is there before the first call: a worker that only exports never loads an HTTP library.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from services.runtime.addresses import Network
 from services.runtime.exchange import Response
 
 if TYPE_CHECKING:
     from services.executor.calls.loop import Loop
-    from services.runtime.http import Resolve
+    from services.runtime.http import Client, Resolve
+
+T = TypeVar("T")
+TIMEOUT_S = 30.0
 
 
 class Caller:
-    """Begins calls; safe from any thread."""
+    """The loop, for any thread, and the client, inside it."""
 
     def __init__(self, allow: Sequence[Network], user_agent: str, resolve: "Resolve | None" = None) -> None:
         """As those of the client."""
@@ -27,8 +30,18 @@ class Caller:
         self._resolve = resolve
         self._lock = threading.Lock()
         self._loop: Loop | None = None
+        self._client: Client | None = None
 
-    def begin(
+    def begin(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run it in the loop; safe from any thread."""
+        with self._lock:
+            if self._loop is None:
+                from services.executor.calls.loop import Loop  # noqa: PLC0415 see the module
+
+                self._loop = Loop()
+            return self._loop.begin(work)
+
+    async def send(
         self,
         method: str,
         url: str,
@@ -37,27 +50,25 @@ class Caller:
         *,
         timeout_s: float,
         kept_bytes: int,
-    ) -> "Future[Response]":
-        """A call under way. `result()` waits for it, about `timeout_s` at most, and raises what `Client.send`
-        does; `cancel()`, from any thread, ends it at once, and `result()` raises CancelledError then."""
-        loop = self._started()
-        call = loop.client.send(method, url, headers, body, timeout_s=timeout_s, kept_bytes=kept_bytes)
-        return loop.begin(call)
+    ) -> Response:
+        """As `Client.send`; for what runs in the loop."""
+        if self._client is None:
+            from services.runtime.http import Client  # noqa: PLC0415 see the module
+
+            self._client = Client(self._allow, self._user_agent, TIMEOUT_S, self._resolve)
+        return await self._client.send(method, url, headers, body, timeout_s=timeout_s, kept_bytes=kept_bytes)
 
     def close(self) -> None:
-        """End every call and close every connection; a call after that starts all of it anew."""
+        """Cancel everything in the loop and close every connection; what begins after that starts anew."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
-            loop.close()
+            loop.close(self._disconnected())
 
-    def _started(self) -> "Loop":
-        with self._lock:
-            if self._loop is None:
-                from services.executor.calls.loop import Loop  # noqa: PLC0415 see the module
-
-                self._loop = Loop(self._allow, self._user_agent, self._resolve)
-            return self._loop
+    async def _disconnected(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ no event tells of it, and its queue timeout runs. It goes out when its execution
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,20 +18,36 @@ from services.contracts.topics import LOOP_PARTITIONS
 from services.executor.core import limits
 from services.executor.core.dispatch import Desk
 from services.executor.core.execution import Execution, Step
-from services.executor.core.loads import kept_back, lane_of, outs, queued, remembered
+from services.executor.core.loads import CALLS, LANES, kept_back, lane_of, outs, queued, remembered
 from services.executor.core.pace import Pace
 from services.executor.core.permits import Claim, Want
 from services.executor.core.story import Story, request_for
 
-WINDOWS = (256, 16)
-"""How many steps of an index may be out at most, running ones included: short ones, and long ones."""
+
+class Windows(NamedTuple):
+    """How many steps of an index may be out at most, running ones included: short ones, long ones, calls, and
+    calls of one tenant. Calls take no lane that could be paced; what bounds them is that a tenant whose
+    receivers hang leaves room to others."""
+
+    short: int = 256
+    long: int = 16
+    calls: int = 128
+    calls_per_tenant: int = 16
+
+    def desks(self) -> tuple[Desk, ...]:
+        """One for each of LANES."""
+        calls = Desk(Pace(self.calls, self.calls), share=self.calls_per_tenant)
+        return Desk(Pace(self.short)), Desk(Pace(self.long)), calls
+
+
+DEFAULT = Windows()
 
 
 class Admission:
     """The desks of the indexes that are ours, and what this manager was told of permits lately."""
 
-    def __init__(self, windows: tuple[int, int] = WINDOWS) -> None:
-        """`windows` bound the steps that are out, for each index and lane."""
+    def __init__(self, windows: Windows) -> None:
+        """`windows` bound the steps that are out, for each index."""
         self._windows = windows
         self._desks: dict[int, tuple[Desk, ...]] = {}
         self._heard: list[tuple[Desk, float]] = []
@@ -89,7 +106,8 @@ class Admission:
 
     def heard(self, execution_id: str, kind: str, waited_s: float) -> None:
         """A step of this kind began, after it had waited so long for a worker's lane."""
-        self._heard.append((self._of(execution_id)[lane_of(kind)], waited_s))
+        if (lane := lane_of(kind)) != CALLS:
+            self._heard.append((self._of(execution_id)[lane], waited_s))
 
     def admit(self, story: Story, before: Execution | None, *, eager: bool = False) -> list[Want]:
         """Queue what may not go out yet; what the execution wants of its limits.
@@ -197,7 +215,7 @@ class Admission:
     def _at(self, index: int) -> tuple[Desk, ...]:
         found = self._desks.get(index)
         if found is None:
-            found = self._desks[index] = tuple(Desk(Pace(most)) for most in self._windows)
+            found = self._desks[index] = self._windows.desks()
         return found
 
 
@@ -215,7 +233,7 @@ def waits_for(state: Execution) -> str | None:
 def _count(desks: Sequence[Desk], before: Execution | None, story: Story, fresh: int) -> None:
     """How many more are out than before, without those that are only asked for by this decision."""
     now = outs(story.execution)
-    held = outs(before) if before is not None else (0, 0)
+    held = outs(before) if before is not None else [0] * len(LANES)
     for lane, desk in enumerate(desks):
         asked = sum(lane_of(order.kind) == lane for order in story.requests) if fresh else 0
         if change := now[lane] - held[lane] - asked:

@@ -100,6 +100,8 @@ class Desk:
     """One lane of one index: room for some attempts, the last of it for tenants that have little out."""
 
     pace: Pace
+    share: int | None = None
+    """How many attempts of one tenant may be out; None: as many as there is room for."""
     out: int = 0
     spent: Counter[str] = field(default_factory=Counter)
     queued: set[str] = field(default_factory=set)
@@ -127,7 +129,7 @@ class Desk:
 
     def has_room(self, tenant: str) -> bool:
         """Whether a newcomer may be asked for at once: nobody has waited longer for the same room."""
-        if self.free <= 0:
+        if self.free <= 0 or self._has_its_share(tenant, self.spent):
             return False
         if self._has_little(tenant, self.spent):
             return not self._waiting_of[tenant] and tenant not in self.queued
@@ -187,6 +189,9 @@ class Desk:
     def _has_little(self, tenant: str, more: Counter[str]) -> bool:
         return self._out_of[tenant] + more[tenant] < max(1, self.reserve)
 
+    def _has_its_share(self, tenant: str, more: Counter[str]) -> bool:
+        return self.share is not None and self._out_of[tenant] + more[tenant] >= self.share
+
     def _count(self, key: str, tenant: str, out: int) -> None:
         before = self._out.pop(key, None)
         change = out - (before[1] if before is not None else 0)
@@ -212,6 +217,8 @@ class Desk:
         if room <= 0:
             return None
         for tenant, line in list(self._tenants.items()):
+            if self._has_its_share(tenant, given):
+                continue
             if room <= self.reserve and not self._has_little(tenant, given):
                 continue
             waiter = line.pop(now)

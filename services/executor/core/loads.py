@@ -9,11 +9,12 @@ from datetime import datetime
 
 import msgspec
 
-from services.contracts.commands import LONG_KINDS
+from services.contracts.commands import CALL_KINDS, LONG_KINDS
 from services.executor.core.dispatch import Load, Waiter
 from services.executor.core.execution import Execution, Step
 
-LANES = ("short", "long")
+LANES = ("short", "long", "calls")
+SHORT, LONG, CALLS = range(len(LANES))
 _NOTHING: Load = Load(0)
 
 
@@ -30,7 +31,9 @@ _DECODER = msgspec.msgpack.Decoder(_Memo)
 
 def lane_of(kind: str) -> int:
     """The place in LANES of a kind of step."""
-    return 1 if kind in LONG_KINDS else 0
+    if kind in CALL_KINDS:
+        return CALLS
+    return LONG if kind in LONG_KINDS else SHORT
 
 
 def memo(state: Execution) -> bytes | None:
@@ -50,12 +53,13 @@ def remembered(key: str, kept: bytes) -> tuple[str, list[Load | None]]:
     """The tenant and the loads that a memo tells of."""
     told = _DECODER.decode(kept)
     tenant = sys.intern(told.tenant)  # one text for half a million waiters
-    return tenant, [
+    loads = [
         Load(out, Waiter(key, tenant, told.priority, since) if since is not None else None)
         if out or since is not None
         else None
         for out, since in told.lanes
     ]
+    return tenant, loads + [None] * (len(LANES) - len(loads))  # of a version that knew fewer lanes
 
 
 def loads(state: Execution) -> list[Load | None]:
@@ -87,16 +91,13 @@ def queued(state: Execution) -> Iterator[tuple[int, Step, datetime]]:
             yield index, step, step.queued_since
 
 
-def outs(state: Execution) -> tuple[int, int]:
+def outs(state: Execution) -> list[int]:
     """How many attempts are out in each lane."""
-    short = long = 0
+    out = [0] * len(LANES)
     for step in _units(state):
         if step.asked > step.closed and step.queued_since is None:
-            if step.plan.kind in LONG_KINDS:
-                long += 1
-            else:
-                short += 1
-    return short, long
+            out[lane_of(step.plan.kind)] += 1
+    return out
 
 
 def _units(state: Execution) -> Sequence[Step]:

@@ -10,7 +10,9 @@ LONGEST_S = 60.0
 LONGEST_UNCOUNTED_S = 30.0
 SPREAD = 0.2
 
-UNCOUNTED = frozenset({"blobs_unavailable", "source_unavailable", "worker_stopped", ORDER_EXPIRED})
+UNCOUNTED = frozenset(
+    {"blobs_unavailable", "source_unavailable", "worker_full", "worker_stopped", ORDER_EXPIRED}
+)
 """Reasons that say nothing about the step: something it needs was away. Tried until the step's timeout."""
 
 

@@ -4,14 +4,14 @@ The status decides: the codes of success (200 alone, unless the step says otherw
 by itself is Retry; all else is Fail. Known secrets are masked wherever the answer goes.
 """
 
-from concurrent.futures import CancelledError
+import asyncio
 from dataclasses import dataclass
 from math import ceil
 from time import monotonic
 
 import msgspec
 
-from services.contracts import places
+from services.contracts import places, urls
 from services.contracts.commands import File, Json, StepRequested
 from services.executor.calls import answer, request
 from services.executor.calls.answer import Body, Unreadable
@@ -45,9 +45,17 @@ KINDS = {
 class Api:
     """See the module."""
 
-    def run(self, request: StepRequested, context: Context) -> Outcome:
-        """Blocks until the answer is there, the timeout is over or the take is cancelled."""
-        return _Take(request, context).run()
+    def destination(self, request: StepRequested) -> str:
+        """Host and port; empty where the URL has none, which `run` will refuse."""
+        try:
+            parsed = urls.parse(str(request.parameters.get("url")))
+        except ValueError:
+            return ""
+        return f"{parsed.host.rstrip('.')}:{parsed.port}"
+
+    async def run(self, request: StepRequested, context: Context) -> Outcome:
+        """Until the answer is there or the timeout is over."""
+        return await _Take(request, context).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,40 +65,32 @@ class _Take:
     step: StepRequested
     context: Context
 
-    def run(self) -> Outcome:
+    async def run(self) -> Outcome:
+        # Bodies are large and the blob store may be slow: all but the call itself is for threads.
         try:
-            asked = request.read(self.step, self.context.outbound.secrets.get(self.step.tenant, {}))
+            asked, shown = await asyncio.to_thread(self._asked)
         except Unusable as error:
             return Fail(error.reason, str(error))
-        shown = Shown(asked.secrets)
-        self._log_request(asked, shown)
         began = monotonic()
         try:
-            response = self._called(asked)
+            response = await self.context.outbound.caller.send(
+                asked.method,
+                asked.url,
+                asked.headers,
+                asked.body,
+                timeout_s=asked.timeout_s,
+                kept_bytes=asked.response_bytes_max,
+            )
         except SendError as error:
             self.context.log.warning("api_call_failed", error=str(error))
             return _unanswered(error, asked, self.step)
-        except CancelledError:
-            return Retry("worker_stopped", "the step was stopped in the middle of its call")
-        return self._judged(asked, response, shown, monotonic() - began)
+        return await asyncio.to_thread(self._judged, asked, response, shown, monotonic() - began)
 
-    def _called(self, asked: Request) -> Response:
-        call = self.context.outbound.caller.begin(
-            asked.method,
-            asked.url,
-            asked.headers,
-            asked.body,
-            timeout_s=asked.timeout_s,
-            kept_bytes=asked.response_bytes_max,
-        )
-
-        def stop() -> None:
-            call.cancel()
-
-        with self.context.cancelled.calling(stop):
-            if self.context.cancelled.is_set():  # before anybody could have been told how to end the call
-                stop()
-            return call.result()
+    def _asked(self) -> tuple[Request, Shown]:
+        asked = request.read(self.step, self.context.outbound.secrets.get(self.step.tenant, {}))
+        shown = Shown(asked.secrets)
+        self._log_request(asked, shown)
+        return asked, shown
 
     def _judged(self, asked: Request, response: Response, shown: Shown, duration_s: float) -> Outcome:
         body: Body | None = None

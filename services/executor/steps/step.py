@@ -93,8 +93,19 @@ class Context:
     outbound: Outbound
 
 
+class Call(Protocol):
+    """One step kind that waits for somebody else and computes little: it takes no lane."""
+
+    def destination(self, request: StepRequested) -> str:
+        """Who will be waited for; so many calls of one destination run at once."""
+
+    async def run(self, request: StepRequested, context: Context) -> Outcome:
+        """Do the work within `request.timeout_s`, in the loop of `context.outbound`, where it never blocks.
+        An exception is taken as Retry by the caller; cancelled when the take is."""
+
+
 class Step(Protocol):
-    """One step kind."""
+    """One step kind that computes: it takes a lane."""
 
     def run(self, request: StepRequested, context: Context) -> Outcome:
         """Do the work; blocks for up to `request.timeout_s`. An exception is taken as Retry by the caller."""

@@ -13,13 +13,14 @@ fence lets only one take of an attempt count, whichever path it came.
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from services.contracts.codec import Codec
 from services.contracts.commands import LONG_KINDS, ORDER_EXPIRED, StepRequested
 from services.contracts.envelope import Outgoing
 from services.executor.steps.outcome import Retry
 from services.executor.work.control import Control, must_ask
-from services.executor.work.lanes import Lanes
+from services.executor.work.hands import Hands
 from services.executor.work.partition import Partition, Waiting
 from services.executor.work.queue import SILENT_S, Queue
 from services.executor.work.reporter import Reporter
@@ -53,19 +54,20 @@ class Taking:
         worker: str,
         codec: Codec,
         reporter: Reporter,
-        lanes: Lanes,
+        hands: Hands,
         control: Control,
         stop: threading.Event,
     ) -> None:
         self._worker = worker
         self._reporter = reporter
-        self._lanes = lanes
+        self._hands = hands
+        self._works, self._lanes, self._calls = hands.works, hands.lanes, hands.calls
         self._control = control
         self._stop = stop
         self._full = False
         self._turned_at = self._moved_at = time.monotonic()
-        self._queue = Queue(kafka, topic, GROUPS[topic], worker, codec, lanes.withdraw)
-        lanes.settle = self._queue.settle
+        self._queue = Queue(kafka, topic, GROUPS[topic], worker, codec, hands.withdraw)
+        hands.works.settle = self._queue.settle
 
     def run(self) -> None:
         """Take until asked to stop, then leave the group."""
@@ -77,8 +79,8 @@ class Taking:
                 self._turn()
         finally:
             # Steps that end in this moment need not run again elsewhere; those that go on get their claim.
-            self._lanes.withdraw()
-            self._lanes.settled(SETTLE_PATIENCE_S)
+            self._hands.withdraw()
+            self._works.settled(SETTLE_PATIENCE_S)
             self._queue.close()
 
     def live(self) -> tuple[bool, str]:
@@ -122,31 +124,41 @@ class Taking:
         if not self._full:
             log.info("full", group=self._queue.group)
             self._full = True
-            self._lanes.withdraw()
+            self._hands.withdraw()
             self._queue.leave()
 
     def _begin(self) -> bool:
-        """Start what there is room for; of what must be claimed first, only as much as runs at once: all that
-        runs beside a step which kills the process is counted an attempt with it. Whether anything began."""
-        room, idle = AHEAD - self._lanes.queued(), self._lanes.idle()
-        unclaimed: list[Take] = []
-        claimed: list[Take] = []
-        chosen: set[str] = set()
+        """Start what there is room for. Whether anything began."""
+        turn = Turn(AHEAD - self._lanes.queued(), self._lanes.idle())
         for partition in (*self._queue.partitions.values(),):
-            while partition.waiting and partition.room > 0 and len(unclaimed) < room:
+            while partition.waiting and partition.room > 0:
                 record = partition.waiting[0]
                 if isinstance(record.work, Outgoing):
                     self._bury(partition, record.work)
-                elif not _claimed_first(partition, record, record.work):
-                    unclaimed.extend(self._taken(partition, record.work, record.came_at, chosen))
-                elif len(claimed) < idle:
-                    claimed.extend(self._taken(partition, record.work, record.came_at, chosen))
+                elif (place := self._place(turn, partition, record, record.work)) is not None:
+                    place.extend(self._taken(partition, record.work, record.came_at, turn.chosen))
                 else:
                     break
-        self._lanes.start(unclaimed, claimed=False)
+            if partition.waiting and partition.room <= 0:
+                self._calls.claim(partition.number)
+        self._lanes.start(turn.unclaimed, claimed=False)
+        self._calls.start(turn.calls, claimed=False)
+        if turn.claimed or turn.claimed_calls:
+            self._claim(turn)
+        return turn.began
+
+    def _place(
+        self, turn: "Turn", partition: Partition, record: Waiting, request: StepRequested
+    ) -> list[Take] | None:
+        """Where its take belongs; None: there is no room. Of what must be claimed first, lanes get only as
+        much as runs at once: all that runs beside a step which kills the process is counted an attempt with
+        it. Calls wait for slots of their own."""
+        claimed = _claimed_first(partition, record, request)
+        if self._calls.takes(request.kind):
+            return turn.claimed_calls if claimed else turn.calls
         if claimed:
-            self._claim(claimed)
-        return bool(unclaimed or claimed)
+            return turn.claimed if len(turn.claimed) < turn.idle else None
+        return turn.unclaimed if len(turn.unclaimed) < turn.room else None
 
     def _bury(self, partition: Partition, letter: Outgoing) -> None:
         place = partition.take()
@@ -158,7 +170,7 @@ class Taking:
         """The take, or nothing where there is nothing to run; `chosen` are the attempts of this very turn."""
         place = partition.take()
         take = Take(request, entropy.fresh_id()[:TAKE_ID_DIGITS], self._worker, place, came_at)
-        known = self._lanes.known(request.attempt_id)
+        known = self._works.known(request.attempt_id)
         if known is not None or request.attempt_id in chosen:
             # The same record, which came again because its commit fell into a rebalance, is settled by our
             # take unless that is claimed. Another record of the attempt, as a manager that restarts may
@@ -185,7 +197,8 @@ class Taking:
         asked = Retry(ORDER_EXPIRED, message)
         self._reporter.finish(take, take.came_at, asked, lambda: self._queue.settle(take.place))
 
-    def _claim(self, takes: Sequence[Take]) -> None:
+    def _claim(self, turn: "Turn") -> None:
+        takes = [*turn.claimed, *turn.claimed_calls]
         now = time.monotonic()
         claims = [self._reporter.claim(take, now) for take in takes]
         if not self._reporter.acknowledged(claims, self._giving_up):
@@ -194,8 +207,9 @@ class Taking:
         for take in takes:
             self._queue.settle(take.place)
         self._queue.commit()
-        # Until they start, the lanes know nothing that a revocation could stop.
-        self._lanes.start([take for take in takes if not self._revoked(take)], claimed=True)
+        # Until they start, nobody knows anything that a revocation could stop.
+        self._lanes.start([take for take in turn.claimed if not self._revoked(take)], claimed=True)
+        self._calls.start([take for take in turn.claimed_calls if not self._revoked(take)], claimed=True)
 
     def _revoked(self, take: Take) -> bool:
         reason, request = self._control.revoked(take), take.request
@@ -208,6 +222,24 @@ class Taking:
         follows up would hold the attempt for a whole lease."""
         self._moved_at = time.monotonic()
         return self._stop.is_set() and self._moved_at - self._turned_at > STOP_PATIENCE_S
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one turn takes, and the room that it found in the lanes."""
+
+    room: int
+    idle: int
+    unclaimed: list[Take] = field(default_factory=list)
+    claimed: list[Take] = field(default_factory=list)
+    calls: list[Take] = field(default_factory=list)
+    claimed_calls: list[Take] = field(default_factory=list)
+    chosen: set[str] = field(default_factory=set)
+
+    @property
+    def began(self) -> bool:
+        """Whether it takes anything."""
+        return bool(self.chosen)
 
 
 def _claimed_first(partition: Partition, record: Waiting, request: StepRequested) -> bool:

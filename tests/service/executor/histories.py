@@ -21,7 +21,7 @@ from services.contracts.commands import (
 from services.contracts.envelope import Outgoing
 from services.contracts.events import Event, PlannedStep
 from services.contracts.flow import Action
-from services.executor.core.admission import WINDOWS
+from services.executor.core.admission import Windows
 from services.executor.core.execution import Execution
 from services.executor.manager import INPUTS, OUTPUTS, Manager, State
 from services.runtime.entropy import RemoteClock
@@ -71,7 +71,7 @@ class World:
         self.read_orders = 0
         pipelines.steps = plan(self.random)
         self.books: permit_books.Books = {}
-        self.windows = self.random.choice([WINDOWS, (1, 1), (2, 1)])
+        self.windows = self.random.choice([Windows(), Windows(1, 1, 1, 1), Windows(2, 1, 2, 1)])
         self.wanted = request(
             limits=self.random.choice([None, None, LIMITED, [{**LIMITED[0], "holds_paused": True}]]),
             hold=self.random.random() < 0.1,

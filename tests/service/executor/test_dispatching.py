@@ -8,6 +8,7 @@ from services.contracts import envelope, events, ids
 from services.contracts.commands import Command, DefinitionState, JobRequested, StepRequested
 from services.contracts.partition import partition_of
 from services.contracts.status import Status
+from services.executor.core.admission import Windows
 from services.executor.manager import INPUTS, OUTPUTS, Manager
 from services.runtime.entropy import LocalClock
 from services.runtime.memory.log import Broker, MemoryLog
@@ -18,7 +19,7 @@ from tests.claims import in_memory
 from tests.service.executor.house import DEAD, NOW, Desk, command, job, outcome
 from tests.service.executor.pipelines import Runner, call, step
 
-SMALL = (1, 1)
+SMALL = Windows(1, 1, 1, 1)
 
 
 class Floor:
@@ -170,7 +171,7 @@ def test_a_lost_queue_is_not_told_of_steps_that_were_never_put_there() -> None:
 def test_actions_go_out_with_their_steps_turn(runner: Runner) -> None:
     """Each waiting for a turn of its own, they would be called long after the end."""
     manager = runner.desk.manager = Manager(codec(), SMALL)
-    runner.start(step("one", call(on="enter"), call("Logger:end", on="enter")))
+    runner.start(step("one", call(on="enter"), call("Logger:end", on="enter"), kind="API"))
     assert runner.asked() == ["one.enter.0.1", "one.enter.1.1"]
     runner.end("one.enter.0.1")
     assert not list(manager.wanted(runner.desk.now)), "the other one is out"

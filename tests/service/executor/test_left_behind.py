@@ -2,6 +2,7 @@
 
 from services.contracts import events
 from services.executor.core import loads
+from services.executor.core.admission import Windows
 from services.executor.manager import Manager
 from services.runtime.schemas import codec
 from tests.service.executor.house import claim
@@ -14,7 +15,7 @@ def left_behind(runner: Runner) -> events.HookFailed:
     """The end of the action that the execution left, with nothing out any more."""
     (*_, last) = runner.desk.history(ID)
     assert isinstance(last, events.HookFailed)
-    assert loads.loads(runner.desk.state(request())) == [None, None]
+    assert loads.loads(runner.desk.state(request())) == [None, None, None]
     assert runner.desk.due[ID] is None
     return last
 
@@ -42,7 +43,7 @@ def test_a_left_action_whose_worker_only_says_that_it_lives_runs_into_its_timeou
 
 def test_left_actions_that_nobody_runs_are_given_up(runner: Runner) -> None:
     """Nobody waits for them, and there are no workers."""
-    runner.desk.manager = Manager(codec(), (1, 1))
+    runner.desk.manager = Manager(codec(), Windows(1, 1, 1, 1))
     runner.start(step("one", call(on="success"), call("Logger:end", on="success")))
     runner.end("one")
     assert runner.asked() == ["one", "one.success.0.1", "one.success.1.1"]

@@ -10,11 +10,10 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from services.contracts import ids
-from services.executor.steps.outcome import OUTPUT_BYTES_MAX, Done, Retry
+from services.executor.steps.outcome import OUTPUT_BYTES_MAX, Done
 from tests.calls import LOCAL, api, done, failed, outcome, retried, world
 from tests.exporting import EXECUTION, World
 from tests.receiver import Call, Receiver, drip, hang, receiving, reset, status
-from tests.waiting import until_async
 
 JSON = "Content-Type: application/json\r\n"
 
@@ -250,24 +249,6 @@ async def test_the_call_s_timeout_is_tried_again_and_the_step_s_is_its_end(
     failure = await failed(here, api(receiver.url(), step_timeout_s=1))
     assert failure.reason == "timeout"
     assert "timeout of 1 s" in failure.message
-
-
-async def test_a_cancelled_call_ends_at_once(receiver: Receiver, here: World) -> None:
-    receiver.answers(hang)
-    running = asyncio.create_task(outcome(here, api(receiver.url())))
-
-    async def called() -> bool:
-        return bool(receiver.calls)
-
-    await until_async(called, 5, "the call")
-    here.cancelled.set("cancelled")
-    here.cancelled.interrupt()
-    async with asyncio.timeout(2):
-        assert isinstance(await running, Retry)
-    before = len(receiver.calls)
-    async with asyncio.timeout(2):
-        assert isinstance(await outcome(here, api(receiver.url())), Retry)
-    assert len(receiver.calls) <= before + 1
 
 
 # ---------------------------------------------------------------- the result

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from services.contracts.commands import StepRequested
 from services.executor.calls.shown import BODY_CHARS, Shown
-from services.executor.steps import STEPS
+from services.executor.steps import CALLS
 from services.executor.steps.outcome import Done, Outcome
 from services.executor.work.logs import LINE_CHARS_MAX, Logs
 from services.executor.work.partition import Place
@@ -40,7 +40,8 @@ def run(here: World, step: StepRequested, folder: Path) -> tuple[Outcome, str, s
     opened = logs.of(Take(step, TAKE, "tests", Place(0, 0), 0.0))
     with capture_logs() as captured:
         written = opened.logger()
-        ended = STEPS["API"].run(step, replace(here.context(), log=written))
+        call = CALLS["API"].run(step, replace(here.context(), log=written))
+        ended = here.outbound.caller.begin(call).result(30)
         opened.close()
     text = (folder / EXECUTION / f"{step.step}.log").read_text()
     return ended, text, json.dumps(captured, default=str)

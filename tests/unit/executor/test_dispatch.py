@@ -204,3 +204,16 @@ def test_nobody_waits_longer_than_one_turn_of_each_other_tenant(tenants: int, da
             wait(desk, f"{tenant}.{number:03}", f"t{tenant}", data.draw(st.integers(0, 2)))
     told = [one(desk)[0] for _ in range(5 * tenants)]
     assert set(Counter(told).values()) == {5}
+
+
+def test_a_tenant_with_its_share_out_leaves_the_room_to_others() -> None:
+    """Its calls may hang for long, and nobody else's wait for them."""
+    desk = Desk(Pace(8, 8), share=2)
+    for number in range(5):
+        wait(desk, f"a{number}", "a")
+    assert take(desk) == ["a0", "a1"]
+    assert not desk.has_room("a") and desk.has_room("b")
+    wait(desk, "b0", "b")
+    assert take(desk) == ["b0"]
+    desk.keep("a0", "a", None)
+    assert take(desk) == ["a2"]

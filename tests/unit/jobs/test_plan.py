@@ -12,7 +12,7 @@ from services import jobs
 from services.contracts.commands import Definition, JobRequested
 from services.contracts.errors import FieldError
 from services.executor.formats import FORMATS
-from services.executor.steps import STEPS
+from services.executor.steps import CALLS, STEPS
 from services.jobs import dataset
 from services.jobs.pipeline.kinds import KINDS
 from services.jobs.refused import Refused
@@ -410,7 +410,10 @@ def test_every_planned_kind_and_format_can_be_run() -> None:
         jobs.plan(exporting.job(DATASET))[0].kind,
         jobs.plan(exporting.job(None, job_type="noop"))[0].kind,
     }
-    assert alone | {*KINDS} - {"WAIT_FOR_APPROVAL"} == {*STEPS}  # an approval needs people and no worker
+    assert alone | {*KINDS} - {"WAIT_FOR_APPROVAL"} == {
+        *STEPS,
+        *CALLS,
+    }  # an approval needs people and no worker
     assert {*dataset.FORMATS} == {*FORMATS}
 
 
