@@ -11,6 +11,8 @@ from services.contracts.commands import Json
 
 DEPTH_MAX = 64
 INTEGER_BITS_MAX = 1024
+INTEGERS = range(-(1 << 63), 1 << 64)
+"""What every codec of ours holds: MessagePack, in which executions are kept, ends there."""
 
 _FIXED_BYTES = 8
 """What a null, boolean, number, list or object counts beside its contents."""
@@ -86,6 +88,20 @@ def measured(value: Json, bytes_max: int) -> int:
             raise Unfit(f"expected at most {DEPTH_MAX} levels of lists and objects, found more")
         pending.extend((child, depth + 1) for child in children)
     return size
+
+
+def check_lasting(value: Json, bytes_max: int) -> None:
+    """Unfit when `measured` says so, or when the value holds what not every codec and store of ours can: NUL
+    in a text or key, an integer beyond 64 bits."""
+    measured(value, bytes_max)
+    pending = [value]
+    while pending:
+        one = pending.pop()
+        pending.extend(_children(one))
+        if isinstance(one, str) and "\0" in one:
+            raise Unfit("expected text without NUL, which PostgreSQL cannot hold")
+        if isinstance(one, int) and one not in INTEGERS:
+            raise Unfit("expected an integer of at most 64 bits, found a larger one; write it as text")
 
 
 def _children(value: Json) -> list[Json]:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from services.contracts.commands import Json
-from services.language.values import Unfit, measured
+from services.language.values import Unfit, check_lasting
 from services.runtime.exchange import Response
 
 _GZIP = 31
@@ -113,9 +113,7 @@ def _inflated(packed: bytes, bits: int, bytes_max: int) -> bytes:
 
 def _parsed(content: bytes) -> Json:
     value = msgspec.json.decode(content.removeprefix(_BOM))
-    measured(value, READ_BYTES_MAX * 16)  # for its other limits: depth, numbers, surrogates
-    if b"\\u0000" in content:
-        raise Unfit("a NUL, which JSON can hold and PostgreSQL cannot")
+    check_lasting(value, READ_BYTES_MAX * 16)  # for its other limits: depth, numbers, surrogates, NUL
     return value
 
 

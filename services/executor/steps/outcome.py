@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 
 from services.contracts.commands import File, Json
+from services.language.values import Unfit, check_lasting
 
 OUTPUT_BYTES_MAX = 32 * 1024
 """Of a result as JSON: it travels in records, and later steps read it."""
+
+
+OUTPUT_MEASURE_MAX = 64 * OUTPUT_BYTES_MAX
+"""Of a result as `check_lasting` counts; what is too large for a record is refused by its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +40,14 @@ class Fail:
 
 
 Outcome = Done | Retry | Fail
+
+
+def lasting(outcome: Outcome) -> Outcome:
+    """The outcome, as long as every codec and store on its way can hold its output, whatever kind made it."""
+    if not isinstance(outcome, Done):
+        return outcome
+    try:
+        check_lasting(outcome.output, OUTPUT_MEASURE_MAX)
+    except Unfit as unfit:
+        return Fail("output_unfit", f"the step's output cannot be kept: {unfit}")
+    return outcome

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 from services.contracts.commands import StepControl
 from services.executor.calls.outbound import Outbound
-from services.executor.steps.outcome import Done, Fail, Outcome, Retry
+from services.executor.steps.outcome import Done, Fail, Outcome, Retry, lasting
 from services.executor.steps.source import Sources
 from services.executor.steps.step import Cancellation, Context, Totals
 from services.executor.work.logs import Logs, StepLog
@@ -219,6 +219,7 @@ class Works:
         take, reason = work.take, work.cancellation.reason
         if reason is not None and not isinstance(outcome, Done):
             outcome = _cancelled(reason, take.request.timeout_s) or outcome
+        outcome = lasting(outcome)
         if self._closed.is_set():
             return  # too late: nobody publishes any more, and its lease will expire
         revoked = reason not in (None, STOPPED, TIMED_OUT)

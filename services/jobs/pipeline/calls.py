@@ -4,7 +4,7 @@
     method: POST
     headers: {authorization: "Bearer ${secrets.shop}"}
     query: {page: 1}                    # more of it, each value encoded
-    data: {amount: "${amount}"}         # JSON; a value alone keeps its type
+    data: {amount: "${amount}"}         # any JSON, lists too; a value alone keeps its type
     success_codes: [200, 2xx, 300-399]  # 200 alone when left out (S3 3.10)
     allow_host: false                   # whether values may stand in scheme, host and port
     response_bytes_max: 1048576
@@ -59,10 +59,10 @@ def read_own(fields: Fields) -> Work:
         value = fields.get(member)
         if value is None:
             continue
-        if not isinstance(value, Mapping):
+        if member != "data" and not isinstance(value, Mapping):
             fields.faults.add(fields.pointer(member), f"expected an object, found {shown(value)}")
             continue
-        parameters[member] = dict(value)
+        parameters[member] = dict(value) if isinstance(value, Mapping) else value
         places.append(Place(member, fields.pointer(member), parameters[member]))
     parameters |= {
         "success_codes": _codes(fields),
@@ -74,13 +74,13 @@ def read_own(fields: Fields) -> Work:
 
 
 def merged(first: Work, second: Work) -> Work:
-    """Both in one: the second one's parameters win, its headers, query and data are added."""
+    """Both in one: the second one's parameters win, its headers, query and data are added. The second
+    one's data takes the place of the first one's where either is no object."""
     parameters = {**first.parameters, **second.parameters}
     for member in MERGED:
-        if member in first.parameters and member in second.parameters:
-            parameters[member] = _added(
-                first.parameters[member], second.parameters[member], any_case=member == "headers"
-            )
+        base, more = first.parameters.get(member), second.parameters.get(member)
+        if isinstance(base, Mapping) and isinstance(more, Mapping):
+            parameters[member] = _added(base, more, any_case=member == "headers")
     return Work(parameters, (*first.places, *second.places))
 
 
@@ -96,7 +96,7 @@ def _refuse_missing(fields: Fields, required: tuple[str, ...]) -> None:
         "url": "a URL",
         "method": f"one of {listed(METHODS)}",
         "headers": "an object (it may be empty)",
-        "data": "an object (it may be empty)",
+        "data": "JSON (it may be an empty object)",
     }
     for name in required:
         if fields.get(name) is None:

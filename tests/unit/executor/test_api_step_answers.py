@@ -247,7 +247,7 @@ def test_json_that_not_every_reader_can_hold_is_text(text: str) -> None:
 
 
 def test_json_within_the_limits_is_read() -> None:
-    for text in ("[" * 60 + "]" * 60, '{"a": 1, "a": 2}', "9" * 300, "1e300", '"\\ud83d\\ude00"', " {} "):
+    for text in ("[" * 60 + "]" * 60, '{"a": 1, "a": 2}', "9" * 19, "1e300", '"\\ud83d\\ude00"', " {} "):
         body = answer.read(text.encode(), "application/json")
         assert (body.form, body.value) == ("json", json.loads(text))
 

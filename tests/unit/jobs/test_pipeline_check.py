@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from services.contracts.errors import FieldError
 from services.jobs import pipeline
-from services.jobs.pipeline import load
+from services.jobs.pipeline import calls, load
 from services.jobs.pipeline.size import PLAN_BYTES_MAX
+from services.jobs.pipeline.work import Work
 from services.jobs.refused import Refused
 from tests.pipelining import api, linked, logger, noop
 
@@ -260,3 +261,15 @@ def test_a_chain_that_is_taken_ends_and_leaves_no_step_out(steps: list[dict[str,
         agenda += by_name[agenda.pop(0)].flow.next
         runs += 1
         assert runs <= 1000
+
+
+@pytest.mark.parametrize("data", [[{"id": 1}, {"id": 2}], "a text", 5, False])
+def test_the_data_of_a_call_may_be_any_json(data: Any) -> None:
+    parameters = {"method": "POST", "url": "https://shop.example/bulk", "headers": {}, "data": data}
+    read = pipeline.parse(listed({"step_name": "s", "step_type": "API", "parameters": parameters}))
+    assert read.steps[0].work.parameters["data"] == data
+
+
+def test_data_that_is_no_object_takes_the_place_of_the_action_s() -> None:
+    first, second = Work({"data": {"a": 1}, "query": {"x": 1}}), Work({"data": [1], "query": {"y": 2}})
+    assert calls.merged(first, second).parameters == {"data": [1], "query": {"x": 1, "y": 2}}
