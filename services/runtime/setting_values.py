@@ -128,6 +128,8 @@ DatabaseUrl = Annotated[
     Field(description="postgresql://role:password@host:port/database"),
 ]
 Port = Annotated[int, Field(ge=1, le=65535, description="a port number, 1 to 65535")]
+StepCount = Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")]
+CallCount = Annotated[int, Field(ge=1, le=2_000, description="a number of calls, 1 to 2000")]
 Host = Annotated[str, Field(min_length=1, description="a host name or address to listen on")]
 PemFile = Annotated[
     Path | None, AfterValidator(check_readable), Field(description="the path of a readable PEM file")

@@ -6,8 +6,6 @@ be given as `K_FILE`, the path of a file that holds the value. A service declare
     class Settings(BaseModel):
         model_config = ConfigDict(frozen=True)
         kafka: Kafka
-        database: Database
-        crash: Crash
 
     settings = load(Settings, os.environ)
     log.info("started", settings=masked(settings))
@@ -37,12 +35,14 @@ from pydantic import (
 
 from services.runtime.setting_values import (
     AtOnce,
+    CallCount,
     DatabaseUrl,
     Host,
     Keys,
     Networks,
     PemFile,
     Port,
+    StepCount,
     check_blob_url,
     check_bootstrap,
     checked,
@@ -209,17 +209,14 @@ class SourceTenants(Section):
 
 
 class Worker(Section):
-    """How many steps one worker runs at once: short ones that compute, long ones (exports), and calls (API
-    steps). And where each step's log is written; the blob store has a copy."""
+    """How many short steps, exports and calls (API steps) run at once, and where step logs are written."""
 
     prefix = "WORKER__"
     lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
     long_lanes: Annotated[int, Field(ge=1, le=64, description="a number of lanes, 1 to 64")] = 2
-    calls: Annotated[int, Field(ge=1, le=2_000, description="a number of calls, 1 to 2000")] = 200
-    calls_per_destination: Annotated[
-        int, Field(ge=1, le=2_000, description="a number of calls, 1 to 2000")
-    ] = 16
-    calls_per_tenant: Annotated[int, Field(ge=1, le=2_000, description="a number of calls, 1 to 2000")] = 32
+    calls: CallCount = 200
+    calls_per_destination: CallCount = 16
+    calls_per_tenant: CallCount = 32
     log_folder: Annotated[Path, Field(description="the path of a folder")] = Path("executor_logs")
     log_days: Annotated[int, Field(ge=1, le=3650, description="a number of days, 1 to 3650")] = 30
 
@@ -259,15 +256,13 @@ class Quota(Section):
 
 
 class Dispatch(Section):
-    """How many steps of one partition index are out at most, running ones included: short ones, long ones
-    (exports), and calls (API steps), these also of each tenant. The others wait in the manager, where tenants
-    take turns."""
+    """How many steps of an index are out at most: short ones, exports, calls (API steps), one tenant's."""
 
     prefix = "DISPATCH__"
-    short_window: Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")] = 256
-    long_window: Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")] = 16
-    call_window: Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")] = 128
-    calls_per_tenant: Annotated[int, Field(ge=1, le=10_000, description="a number of steps, 1 to 10000")] = 16
+    short_window: StepCount = 256
+    long_window: StepCount = 16
+    call_window: StepCount = 128
+    calls_per_tenant: StepCount = 16
 
 
 class Outbound(Section):
