@@ -99,28 +99,26 @@ def test_the_example_of_an_api_step_works_as_it_stands(alice: Requests, receiver
     assert words[0] == "Not Started" and words[-1] == "Completed" and {*words[1:-1]} == {"Running"}
 
 
-def test_every_file_of_every_export_is_listed_and_downloaded(
-    alice: Requests, local: Local, tmp_path: Path
-) -> None:
+def test_every_file_of_every_export_is_listed_and_downloaded(local: Local, tmp_path: Path) -> None:
+    owner = Requests.of(local.state["api_url"], local.api_key)  # of the tenant that may use the source
     flights = (EXAMPLES.parent / "flights-report.yaml").read_bytes()
     yaml_type = {"Content-Type": "application/yaml"}
-    alice.client.put("/v1/datasets/flights-report", content=flights, headers=yaml_type).raise_for_status()
+    owner.client.put("/v1/datasets/flights-report", content=flights, headers=yaml_type).raise_for_status()
     parameters = {"dataset": "flights-report", "columns": ["carrier"], "batches": ["HA"]}
     north = {"step_name": "north", "step_type": "EXPORT", "parameters": parameters}
     again = {"std:goto(north)": "$.result.rows > 0"}
     south = {**north, "step_name": "south", "prev_step_name": "north", "on-success": [again]}
     steps = [{**north, "next_step_name": "south"}, {**south, "next_step_name": "", "is_terminal_step": True}]
-    alice.put("exports", {"max_step_runs": 3, "steps": steps})
-    id = alice.make("exports")
-    assert alice.ended(id)["failure"]["reason"] == "loop_limit"
-    published = [event["file"]["name"] for event in alice.events(id) if event["type"] == "file.published"]
-    listed = alice.client.get(f"/v1/executions/{id}").json()["files"]
+    owner.put("exports", {"max_step_runs": 3, "steps": steps})
+    id = owner.make("exports")
+    assert owner.ended(id)["failure"]["reason"] == "loop_limit"
+    published = [event["file"]["name"] for event in owner.events(id) if event["type"] == "file.published"]
+    listed = owner.client.get(f"/v1/executions/{id}").json()["files"]
     assert sorted(published) == [file["name"] for file in listed] == [
         "north~manifest.json", "north~manifest~2.json", "north~reports-HA.csv", "north~reports-HA~2.csv",
         "south~manifest.json", "south~reports-HA.csv",
     ]  # fmt: skip
-    key = new_key(local.state["database_url"], "alice")
-    address = {"MILLSTREAM_CLIENT__URL": local.state["api_url"], "MILLSTREAM_CLIENT__KEY": key}
+    address = {"MILLSTREAM_CLIENT__URL": local.state["api_url"], "MILLSTREAM_CLIENT__KEY": local.api_key}
     assert Millstream(tmp_path, address)("job", "download", id).code == 0
     for file in listed:
         assert hashlib.sha256((tmp_path / file["name"]).read_bytes()).hexdigest() == file["sha256"]
