@@ -90,13 +90,19 @@ def _environment(choice: Choice) -> tuple[Mapping[str, str], str]:
     own = {key for key in os.environ if key.startswith(PREFIX)}
     if (own and choice.data is None) or not folder.is_owned():
         return os.environ, HERE
+    found = of_stack(folder)
+    return (found, f"the running millstream dev in {folder.root}") if found else (os.environ, HERE)
+
+
+def of_stack(folder: Folder) -> Mapping[str, str]:
+    """The variables of the processes of a `millstream dev`, where they differ the api's; none without one."""
     pids = folder.state().get("pids", {})
     found: dict[str, str] = {}
     for part in reversed(PARTS):  # the first one has the last word
         with suppress(psutil.Error):
             if pid := pids.get(part.name):
                 found |= psutil.Process(pid).environ()
-    return (found, f"the running millstream dev in {folder.root}") if found else (os.environ, HERE)
+    return found
 
 
 def _values(section: type[Section], environ: Mapping[str, str]) -> tuple[Mapping[str, object], list[str]]:

@@ -14,7 +14,7 @@ import psycopg2
 import typer
 from confluent_kafka import KafkaException
 
-from services.cli import letters, topics
+from services.cli import config, letters, topics
 from services.cli import log as logs
 from services.cli.dev import jars, postgres, roles, servers
 from services.cli.dev.broker import answers
@@ -25,7 +25,16 @@ from services.cli.dev.parts import OWNED_APART, PARTS, PORTS, SCHEMAS
 from services.cli.failure import Failed
 from services.contracts.topics import Kind
 from services.runtime import kafka
-from services.runtime.settings import PREFIX, Kafka, SettingsError, kafka_at
+from services.runtime.settings import (
+    PREFIX,
+    Kafka,
+    SettingsError,
+    Sources,
+    SourceTenants,
+    kafka_at,
+    load,
+    open_key,
+)
 
 PROBE_TIMEOUT_S = 3.0
 
@@ -78,6 +87,24 @@ def check_settings(patient: Patient) -> list[Finding]:
     except SettingsError as error:
         return [Finding(line, "correct or unset it") for line in error.problems]
     return []
+
+
+def check_sources(patient: Patient) -> list[Finding]:
+    """Every source that has an address is open to somebody: in the running stack, else in the environment."""
+    running = config.of_stack(patient.folder) if patient.owned else {}
+    try:
+        given = load(servers.Passed, running or patient.environ)
+    except SettingsError:
+        return []  # check_settings says so
+    restart = f"; then {patient.again}" if running else ", for api and the workers"
+    return [
+        Finding(
+            f"{open_key(Sources, name)}: expected beside {open_key(SourceTenants, name)}, found it alone:"
+            f" source {name} is closed to everybody",
+            f"set {open_key(SourceTenants, name)}=tenant[,...], or * for all{restart}",
+        )
+        for name in sorted(given.sources.urls.keys() - given.source_tenants.tenants.keys())
+    ]
 
 
 def check_java(patient: Patient) -> list[Finding]:
@@ -291,6 +318,7 @@ def check_processes(patient: Patient) -> list[Finding]:
 Check = Callable[[Patient], list[Finding]]
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("settings", check_settings),
+    ("sources", check_sources),
     ("java", check_java),
     ("maven", check_maven),
     ("jars", check_jars),

@@ -213,6 +213,19 @@ def test_doctor_names_missing_programs(tmp_path: Path) -> None:
         assert line in result.stdout
 
 
+def test_doctor_names_a_source_that_no_tenant_may_use(tmp_path: Path) -> None:
+    key, secret = "MILLSTREAM_SOURCES__SALES", "postgresql://reader:s3cret@127.0.0.1/sales"
+    found = _millstream("doctor", "--data", str(tmp_path), **{key: secret})
+    assert found.returncode == 1
+    assert (
+        f"!!  {key}: expected beside {key}__TENANTS, found it alone: source sales is closed" in found.stdout
+    )
+    assert f"mend: set {key}__TENANTS=tenant[,...], or * for all, for api and the workers" in found.stdout
+    assert "s3cret" not in found.stdout + found.stderr
+    found = _millstream("doctor", "--data", str(tmp_path), **{key: secret, f"{key}__TENANTS": "acme"})
+    assert "ok  sources" in found.stdout
+
+
 def test_a_wrong_setting_stops_everything_before_it_starts(tmp_path: Path) -> None:
     result = _millstream("dev", "--data", str(tmp_path), MILLSTREAM_WORKER__LANE="3")
     assert result.returncode == 1
