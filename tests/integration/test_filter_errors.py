@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.executor.steps import STEPS
-from services.executor.steps.outcome import Fail
+from services.executor.steps.outcome import Done, Fail
 from tests import exporting
 from tests.exporting import World
 from tests.stack import Stack, transaction
@@ -74,6 +74,75 @@ def test_batches_that_do_not_fit_their_column_are_named(world: World) -> None:
     outcome = failed(world, dataset, params={"batches": ["99999999999"]})
     wanted = 'batches of column id: value "99999999999" is out of range for type integer (SQLSTATE 22003)'
     assert outcome == Fail("filter_error", wanted)
+
+
+UUID = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff"
+
+
+@pytest.fixture(scope="module")
+def typed_batches(world: World) -> World:
+    with transaction(world.sources["main"]) as cursor:
+        cursor.execute(
+            "CREATE TABLE public.batched (ref uuid, mood public.mood, org text, id int4);"
+            f"INSERT INTO public.batched VALUES ('{UUID}', 'ok', 'acme', 1), (NULL, 'sad', 'acme', 2)"
+        )
+    return world
+
+
+BATCHED = {"ref": "string", "mood": "string", "org": "string", "id": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "entries", "found"),
+    [
+        ({"column": "ref"}, [UUID, "nope"], "a batch of the source, found"),
+        ({"column": "mood"}, ["ok", "nope"], "a batch of the source, found"),
+        (
+            {"column": "mood", "channel_column": "ref"},
+            ["ok", "nope"],
+            "a batch or a channel of the source, found",
+        ),
+    ],
+)
+def test_entries_of_batch_filters_that_fit_no_uuid_or_enum_are_no_batches_of_the_source(
+    typed_batches: World, batch: dict[str, Any], entries: list[str], found: str
+) -> None:
+    dataset = {**dataset_of("public.batched", BATCHED), "batch": batch}
+    outcome = failed(typed_batches, dataset, params={"batchFilters": entries})
+    assert outcome == Fail("unknown_batch", f'batchFilters: expected {found} "nope"')
+
+
+@pytest.mark.parametrize(
+    ("batch", "entry", "ids"),
+    [
+        ({"column": "ref", "channel_column": "org"}, "acme", [UUID]),
+        ({"column": "mood", "channel_column": "org"}, "acme", ["ok", "sad"]),
+        ({"column": "org", "channel_column": "mood"}, "acme", ["acme"]),
+    ],
+)
+def test_entries_of_batch_filters_that_fit_one_of_the_two_columns_are_looked_up_there(
+    typed_batches: World, batch: dict[str, Any], entry: str, ids: list[str]
+) -> None:
+    dataset = {**dataset_of("public.batched", BATCHED), "batch": batch}
+    request = exporting.step(dataset, params={"batchFilters": [entry]})
+    outcome = STEPS[request.kind].run(request, World(typed_batches.sources).context())
+    assert isinstance(outcome, Done), outcome
+    assert outcome.output["batch_filters"]["ids"] == ids
+
+
+def test_a_content_filter_that_does_not_fit_its_column_is_named(world: World) -> None:
+    dataset = {**dataset_of("public.typed", TYPED), "content": {"identifier": "ref"}}
+    params = {"contentFilters": {"request": {"filters": {"identifier": ["nope"]}}}}
+    wanted = 'filter in on column ref, 1 values: invalid input syntax for type uuid: "nope" (SQLSTATE 22P02)'
+    assert failed(world, dataset, params=params) == Fail("filter_error", wanted)
+
+
+def test_a_time_range_on_a_column_that_has_no_time_is_named(world: World) -> None:
+    dataset = {**dataset_of("public.typed", {**TYPED, "secret": "timestamp"}), "time_column": "secret"}
+    times = {"from": "2013-01-01T00:00:00Z", "to": "2013-01-02T00:00:00Z"}
+    outcome = failed(world, dataset, time_range=times)
+    wanted = "operator does not exist: text >= timestamp with time zone (SQLSTATE 42883)"
+    assert outcome == Fail("filter_error", f"timeRange on column secret: {wanted}")
 
 
 @pytest.mark.parametrize("column", ["part", "bad"])

@@ -5,7 +5,7 @@ its batches that have rows. Without entries it is every batch that has rows. Row
 export's filters, and all of it is read in the export's own snapshot.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -44,11 +44,11 @@ def _found(snap: Snapshot, parameters: query.Parameters, batch: Mapping[str, Any
     if entries is None:
         return {"ids": _texts(snap, query.batches(parameters)), "channels": []}
     of_type = [entry for entry in entries if batch_text(ColumnType(batch["type"]), entry)]
-    ids = set(_texts(snap, query.known(parameters, batch["column"], of_type)))
+    ids = _known(snap, parameters, batch["column"], of_type)
     others = [entry for entry in entries if entry not in ids]
     channels: set[str] = set()
     if batch["channel_column"] is not None:
-        channels = set(_texts(snap, query.known(parameters, batch["channel_column"], others)))
+        channels = _known(snap, parameters, batch["channel_column"], others)
     if unknown := [entry for entry in others if entry not in channels]:
         kind = "a batch" if batch["channel_column"] is None else "a batch or a channel"
         message = f"batchFilters: expected {kind} of the source, found {', '.join(map(shown, unknown[:3]))}"
@@ -56,6 +56,18 @@ def _found(snap: Snapshot, parameters: query.Parameters, batch: Mapping[str, Any
     for channel in (entry for entry in entries if entry in channels):
         ids.update(_texts(snap, query.batches(parameters, channel)))
     return {"ids": sorted(ids), "channels": [entry for entry in entries if entry in channels]}
+
+
+def _known(snap: Snapshot, parameters: query.Parameters, column: str, entries: Sequence[str]) -> set[str]:
+    """Those of the entries that the column holds. What does not fit its type (a uuid's, an enum's), which the
+    dataset's catalogue cannot know, it does not hold."""
+
+    def select(some: Sequence[str]) -> bytes:
+        return query.render(snap.cursor, query.known(parameters, column, some))
+
+    if snap.fault(select(entries)):
+        entries = [entry for entry in entries if not snap.fault(select([entry]))]
+    return {str(value) for value in snap.column(select(entries))}
 
 
 def _texts(snap: Snapshot, select: Any) -> list[str]:

@@ -55,6 +55,10 @@ def _check_filters(snap: Snapshot, parameters: query.Parameters) -> None:
         given = f"{len(value)} values" if isinstance(value, list) else shown(value)
         what = f"filter {op} on column {column}" + ("" if op in WITHOUT_VALUE else f", {given}")
         snap.check(query.render(snap.cursor, query.filtered(parameters, entry)), what)
+    if time := parameters["time"]:
+        snap.check(
+            query.render(snap.cursor, query.timed(parameters)), f"timeRange on column {time['column']}"
+        )
     batch = parameters["batch"]
     if batch is not None and "values" in batch:
         entry = {"column": batch["column"], "type": "string", "op": "in", "value": batch["values"]}

@@ -86,6 +86,11 @@ def filtered(parameters: Parameters, entry: Mapping[str, Any]) -> Composable:
     return SQL("SELECT true") + _from(parameters, [_condition(entry)])
 
 
+def timed(parameters: Parameters) -> Composable:
+    """What the time range selects, to be checked and never run."""
+    return SQL("SELECT true") + _from(parameters, _times(parameters))
+
+
 def render(cursor: Cursor, select: Composable) -> bytes:
     """The statement with its values in place, quoted as this connection needs it."""
     return select.as_string(cursor).encode()
@@ -103,17 +108,21 @@ def _limit(number: int) -> Composable:
 
 
 def _conditions(parameters: Parameters) -> list[Composable]:
-    conditions = [_condition(entry) for entry in parameters["filters"]]
-    time = parameters["time"]
-    if time is not None:
-        column = Identifier(time["column"])
-        conditions.append(_compared(">=")(column, datetime.fromisoformat(time["from"])))
-        conditions.append(_compared("<")(column, datetime.fromisoformat(time["to"])))
+    conditions = [*map(_condition, parameters["filters"]), *_times(parameters)]
     contents = parameters["contents"]
     if contents is not None:
         first = _first(parameters, contents, conditions)
         conditions.append(SQL("{} IN ({})").format(Identifier(contents["column"]), first))
     return conditions
+
+
+def _times(parameters: Parameters) -> list[Composable]:
+    time = parameters["time"]
+    if time is None:
+        return []
+    column = Identifier(time["column"])
+    start, end = datetime.fromisoformat(time["from"]), datetime.fromisoformat(time["to"])
+    return [_compared(">=")(column, start), _compared("<")(column, end)]
 
 
 def _condition(entry: Mapping[str, Any]) -> Composable:

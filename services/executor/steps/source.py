@@ -89,22 +89,29 @@ class Snapshot:
         self._cursor.execute(query)
         return [row[0] for row in self._cursor.fetchall()]
 
-    def check(self, query: bytes, what: str) -> None:
-        """Have the source read a query of `what` (one filter, say) without running it.
+    def fault(self, query: bytes) -> str | None:
+        """The source's sentence about a literal in `query` that its column cannot take; None when all fit.
 
-        No row is looked at and no view computed, so an error here is of a literal of the request, and the
-        source's own sentence about it quotes nothing else. Raises Ended.
+        The source reads the query and does not run it: no row is looked at and no view computed, so an error
+        here is of a literal of the request, and the sentence quotes nothing else.
         """
         self._limit_time()
+        self._cursor.execute(b"SAVEPOINT checked")  # an error would end the snapshot
         try:
             self._cursor.execute(b"PREPARE checked AS " + query)
-            self._cursor.execute(b"DEALLOCATE checked")
         except psycopg2.Error as error:
             state = error.pgcode or ""
             if not state.startswith(_DATA) and state != _NO_SUCH_OPERATOR:
                 raise
-            message = f"{what}: {error.diag.message_primary} (SQLSTATE {state})"
-            raise Ended(Fail("filter_error", message)) from error
+            self._cursor.execute(b"ROLLBACK TO SAVEPOINT checked; RELEASE SAVEPOINT checked")
+            return f"{error.diag.message_primary} (SQLSTATE {state})"
+        self._cursor.execute(b"DEALLOCATE checked; RELEASE SAVEPOINT checked")
+        return None
+
+    def check(self, query: bytes, what: str) -> None:
+        """Raises Ended when a literal of `what` (one filter, say) does not fit; see `fault`."""
+        if fault := self.fault(query):
+            raise Ended(Fail("filter_error", f"{what}: {fault}"))
 
     def copy(self, query: bytes, options: bytes, sink: BinaryIO) -> int:
         """Stream the rows of `query` into `sink` and return their number."""
