@@ -4,14 +4,17 @@ A body is JSON only if it says so (or says nothing) and is a document that every
 All else is text; and what is no text is bytes. None of it is an error: the status alone decides that.
 """
 
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
 
 from services.contracts.commands import Json
+from services.contracts.numbers import exact
 from services.language.values import Unfit, check_lasting
 from services.runtime.exchange import Response
 
@@ -112,9 +115,23 @@ def _inflated(packed: bytes, bits: int, bytes_max: int) -> bytes:
 
 
 def _parsed(content: bytes) -> Json:
-    value = msgspec.json.decode(content.removeprefix(_BOM))
+    value = _DECODER.decode(content.removeprefix(_BOM))
     check_lasting(value, READ_BYTES_MAX * 16)  # for its other limits: depth, numbers, surrogates, NUL
     return value
+
+
+def _own(text: str) -> float | Decimal:
+    """A float where the text is one of its own forms: the shortest, 17 digits (C's %.17g), all of its digits.
+    Any other number is a Decimal, which is unfit, so that its digits stay in a text."""
+    number = exact(text)
+    if isinstance(number, float):
+        return number
+    value = float(text)
+    own = math.isfinite(value) and number in (Decimal(f"{value:.17g}"), Decimal(value))
+    return value if own else number
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_own)
 
 
 def _decoded(content: bytes, parameters: str) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from services.contracts.commands import Json
+from services.contracts.numbers import exact
 from services.language.paths import ExpressionError, found_at, read_path, read_quoted
 
 
@@ -85,10 +86,16 @@ def _word(word: str, at: int) -> Token:
 
 
 def number(text: str, at: int) -> int | float:
-    """The number that a JSON number stands for: without point and exponent it stays whole."""
+    """The number that a JSON number stands for: without point and exponent it stays whole.
+
+    ExpressionError for one that no 64-bit float keeps exactly.
+    """
     if not set(text) & set(".eE"):
         return int(text)
-    value = float(text)
-    if not math.isfinite(value):
-        raise ExpressionError("expected a number up to 1.8e308, found a larger one", at)
+    value = exact(text)
+    if not isinstance(value, float):
+        if not math.isfinite(float(text)):
+            raise ExpressionError("expected a number up to 1.8e308, found a larger one", at)
+        wanted = "a number that a 64-bit float keeps exactly (up to 17 digits)"
+        raise ExpressionError(f"expected {wanted}, found another; use text where text will do", at)
     return value

@@ -87,6 +87,9 @@ def test_what_no_store_holds_is_named() -> None:
         '{"a\\u0000": 1}',
         '"\\ud800"',
         "1e400",
+        "1e-9999999999999999999",
+        '{"total": 1231231231231234123.5}',
+        "[0.1000000000000000055]",
         "[" * 100 + "]" * 100,
     ],
 )
@@ -94,6 +97,15 @@ def test_json_that_not_every_reader_holds_is_the_text_of_a_completed_call(text: 
     body = answer.read(text.encode(), "application/json")
     assert (body.form, body.value) == ("text", text)
     assert sent({"status": 200, "headers": {}, "body": body.value, "body_file": None}).outcome == "done"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0.1", "0.10", "0.10000000000000001", "0.1000000000000000055511151231257827021181583404541015625"],
+)
+def test_the_forms_that_languages_give_a_float_are_that_float(text: str) -> None:
+    body = answer.read(text.encode(), "application/json")
+    assert (body.form, body.value) == ("json", 0.1)
 
 
 @given(VALUES)

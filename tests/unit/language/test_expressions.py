@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from services.language import paths, scope
 from services.language.expressions import ExpressionError, expression_text, holds, parse
 
+INEXACT = (
+    "expected a number that a 64-bit float keeps exactly (up to 17 digits), found another;"
+    " use text where text will do"
+)
 TOKEN = "a path ($.), a text in quotes, a number or an operator"
 HINT = "a text stands in quotes, a path begins with $., functions are coalesce, length, number, string"
 KNOWN = scope.Known(parameters=frozenset({"LoggerURL", "limit"}), steps=frozenset({"fetch", "Make API Call"}))
@@ -47,6 +51,9 @@ def refusal(text: str, **context: Any) -> str:
         ("length()", "column 8: expected a value, found `)`"),
         ("coalesce(" + "1," * 8 + "1)", "column 1: expected 1 to 8 arguments of coalesce, found 9"),
         ("1e999", "column 1: expected a number up to 1.8e308, found a larger one"),
+        ("$.a < 1231231231231234123.5", f"column 7: {INEXACT}"),
+        ("0.1000000000000000055", f"column 1: {INEXACT}"),
+        ("1e-400", f"column 1: {INEXACT}"),
         (
             "1 \x00",
             f"column 3: expected {TOKEN}, found the character U+0000",
@@ -95,6 +102,7 @@ def test_position_is_given_apart() -> None:
         ("1 = 2 or 1 = 1 and 2 = 3", False),
         ("length('') = 0 and length(null) = null and length($.object) = 1", True),
         ("string(1.0) = '1.0' and string(true) = 'true' and string('x') = 'x' and string(null) = null", True),
+        ("0.1 = 0.10 and 1e25 > 1 and 1231231231231234123 != 1231231231231234124", True),
         ("number('-1e2') = -100 and number(5) = 5 and number(null) = null", True),
         ("coalesce(null, false, true)", False),
         ("coalesce(null, null)", None),
@@ -131,6 +139,7 @@ def test_values(text: str, expected: Any) -> None:
         ("length(true)", "expected text, a list or an object in length, found a boolean"),
         ("number(true)", 'expected a number or text such as "12.5" in number, found a boolean'),
         ("number('1e999')", "expected a number up to 1.8e308, found a larger one"),
+        ("number('1231231231231234123.5')", INEXACT),
         ("$.big", "the result does not fit: expected at most 65536 bytes, found more"),
         ("string($.big)", "the argument of string does not fit: expected at most 65536 bytes, found more"),
         ("$.long = $.long", "expected at most 10000 values to compare, found more"),
