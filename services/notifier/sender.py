@@ -52,7 +52,9 @@ class Sender:
             return Sent(Result(error=str(error), permanent=True))
         crash.reach("notifier.send")
         try:
-            response = await self._client.send(claim.method, claim.url, headers, claim.body)
+            response = await self._client.send(
+                claim.method, claim.url, headers, claim.body, owner=claim.tenant
+            )
         except SendError as error:
             return Sent(Result(error=str(error), permanent=isinstance(error, Refused)))
         crash.reach("notifier.sent")

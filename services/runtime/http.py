@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from ipaddress import ip_address
 from typing import Any
 
@@ -24,15 +24,15 @@ from yarl import URL
 from services.contracts import urls
 from services.runtime.addresses import Network, is_allowed
 from services.runtime.exchange import Cut, Malformed, Refused, Response, SendError, TimedOut
+from services.runtime.lookups import Lookups
 
 KEPT_BYTES = 4096
 READ_BYTES = 65_536
 CONNECT_TIMEOUT_S = 5.0
 # Below the idle timeout of common servers (2 to 5 s), so that a request rarely meets one being closed.
 KEEPALIVE_S = 1.0
-# Name look-ups block a thread each, made when it is needed; a slow name server must not starve the other
-# receivers: no tenant has as many calls at once.
-LOOKUP_THREADS = 256
+# On whose behalf a name is looked up: aiohttp hands host and port to the resolver, and nothing else.
+_OWNER = ContextVar("owner", default="")
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host and port to address literals; OSError when the name has none."""
@@ -47,7 +47,7 @@ class Client:
         """`allow`: networks that may be called although blocked. `resolve` replaces the system's look-up."""
         self._allow = tuple(allow)
         self._timeout_s = timeout_s
-        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._lookups = Lookups()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 resolver=_CheckedResolver(resolve or self._look_up, self._allow),
@@ -73,17 +73,19 @@ class Client:
         headers: Mapping[str, str],
         body: bytes,
         *,
+        owner: str = "",
         timeout_s: float | None = None,
         kept_bytes: int = KEPT_BYTES,
     ) -> Response:
         """One request, done or failed within `timeout_s` (the client's own, if not given). Raises Refused,
-        TimedOut or another SendError.
+        TimedOut or another SendError. `owner`, a tenant, is whose share of the look-ups is taken.
 
         A PUT may reach the receiver twice, when a kept connection turns out to be closed.
         An answer whose body is longer than `kept_bytes`, never ends, or comes too slowly, is still an answer:
         `cut` says so then. The bytes are counted as they come, before anybody decompresses them.
         """
         target = self._checked(url)
+        _OWNER.set(owner)
         within_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = asyncio.get_running_loop().time() + within_s
         try:
@@ -107,7 +109,7 @@ class Client:
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
-        self._lookups.shutdown(wait=False, cancel_futures=True)
+        self._lookups.close()
 
     def open_socket(self, info: tuple[Any, ...]) -> socket.socket:
         """The last gate: no socket of this client is made for an address that is not allowed."""
@@ -133,11 +135,7 @@ class Client:
         return target
 
     async def _look_up(self, host: str, port: int) -> Sequence[str]:
-        def ask() -> list[str]:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            return [str(address[0]) for *_, address in found]
-
-        return await asyncio.get_running_loop().run_in_executor(self._lookups, ask)
+        return await self._lookups.find(_OWNER.get(), host, port)
 
 
 class _CheckedResolver(AbstractResolver):

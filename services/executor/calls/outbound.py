@@ -48,6 +48,7 @@ class Caller:
         headers: Mapping[str, str],
         body: bytes,
         *,
+        owner: str,
         timeout_s: float,
         kept_bytes: int,
     ) -> Response:
@@ -56,7 +57,9 @@ class Caller:
             from services.runtime.http import Client  # noqa: PLC0415 see the module
 
             self._client = Client(self._allow, self._user_agent, TIMEOUT_S, self._resolve)
-        return await self._client.send(method, url, headers, body, timeout_s=timeout_s, kept_bytes=kept_bytes)
+        return await self._client.send(
+            method, url, headers, body, owner=owner, timeout_s=timeout_s, kept_bytes=kept_bytes
+        )
 
     def close(self) -> None:
         """Cancel everything in the loop and close every connection; what begins after that starts anew."""

@@ -78,6 +78,7 @@ class _Take:
                 asked.url,
                 asked.headers,
                 asked.body,
+                owner=self.step.tenant,
                 timeout_s=asked.timeout_s,
                 kept_bytes=asked.response_bytes_max,
             )

@@ -37,7 +37,9 @@ async def test_calls_of_many_threads_share_one_loop_and_end_with_it() -> None:
         caller = exporting.outbound(LOCAL).caller
 
         def begin() -> Future[Response]:
-            return caller.begin(caller.send("POST", receiver.url(), {}, b"", timeout_s=60, kept_bytes=10))
+            return caller.begin(
+                caller.send("POST", receiver.url(), {}, b"", owner="", timeout_s=60, kept_bytes=10)
+            )
 
         calls = await asyncio.gather(*(asyncio.to_thread(begin) for _ in range(20)))
         assert [thread.name for thread in threading.enumerate()].count("calls") == 1
@@ -55,7 +57,9 @@ def test_a_closed_caller_begins_anew() -> None:
     caller = exporting.outbound().caller
     caller.close()
     for _ in range(2):
-        call = caller.begin(caller.send("GET", "http://127.0.0.1/", {}, b"", timeout_s=5, kept_bytes=10))
+        call = caller.begin(
+            caller.send("GET", "http://127.0.0.1/", {}, b"", owner="", timeout_s=5, kept_bytes=10)
+        )
         with pytest.raises(Refused):
             call.result(5)
         caller.close()
