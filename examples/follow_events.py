@@ -57,4 +57,6 @@ def main(bootstrap: str, group: str, only: str | None = None) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) <= 2:
+        sys.exit(__doc__)
     main(*sys.argv[1:])

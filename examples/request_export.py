@@ -56,4 +56,6 @@ def main(bootstrap: str, instant: str, dataset: str, *batches: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) <= 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:])
