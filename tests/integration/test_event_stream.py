@@ -115,9 +115,13 @@ def test_waiting_asks_the_database_for_nothing_but_the_key(
 ) -> None:
     monkeypatch.setattr(keys, "CACHED_S", 60.0)
 
-    def last_asked() -> datetime:
-        query = "SELECT max(query_start) FROM pg_stat_activity WHERE application_name = 'millstream-api'"
-        return cast(datetime, api.rows(query)[0][0])
+    def last_asked() -> tuple[datetime, str]:
+        latest = (
+            "SELECT query_start, query FROM pg_stat_activity"
+            " WHERE application_name = 'millstream-api' AND datname = current_database()"
+            " ORDER BY query_start DESC NULLS LAST LIMIT 1"
+        )
+        return cast(tuple[datetime, str], api.rows(latest)[0])
 
     api.project(story(id)[:1])
     with stream(client, f"/v1/executions/{id}/events") as answer:
