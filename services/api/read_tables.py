@@ -12,7 +12,7 @@ from prometheus_client import Counter
 from psycopg2.extras import execute_values
 
 from services.api import commands, live, quota
-from services.api.core import projection, steps
+from services.api.core import links, projection, steps
 from services.api.core.projection import Projection
 from services.contracts import file_names
 from services.runtime import telemetry
@@ -74,7 +74,10 @@ def _write_files(cursor: Any, found: Sequence[Mapping[str, Any]]) -> None:
     if cursor.fetchone() or len({*wanted}) < len(wanted):
         found = _distinct(cursor, ids, found)
     execute_values(cursor, _FILES, found, _FILE_TEMPLATE, page_size=500)
-    cursor.execute(_DOWNLOADS, (ids, file_names.MANIFESTS))
+    cursor.execute(_PUBLISHED, (ids, file_names.MANIFESTS))
+    listed = [(id, [links.path(id, name) for name in names], newest) for id, names, newest in cursor]
+    if listed:
+        execute_values(cursor, _DOWNLOADS, listed)
 
 
 def _distinct(cursor: Any, ids: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -145,13 +148,13 @@ _FILE_TEMPLATE = (
     " %(key)s, %(published_at)s)"
 )
 
+_PUBLISHED = """
+    SELECT execution_id, array_agg(name ORDER BY name), max(published_at) AT TIME ZONE 'UTC'
+    FROM api.file WHERE execution_id = ANY(%s) AND name !~ %s GROUP BY execution_id
+"""
 _DOWNLOADS = """
     UPDATE api.job_request AS request SET download_urls = file.urls, dt_file_created = file.newest
-    FROM (SELECT execution_id, array_agg('/files/' || execution_id || '/' || name ORDER BY name) AS urls,
-                 max(published_at) AT TIME ZONE 'UTC' AS newest
-          FROM api.file WHERE execution_id = ANY(%s) AND name !~ %s
-          GROUP BY execution_id) AS file
-    WHERE request.execution_id = file.execution_id
+    FROM (VALUES %s) AS file (execution_id, urls, newest) WHERE request.execution_id = file.execution_id
 """
 _BATCHES = """
     UPDATE api.job_request AS request SET batch_filters = found.body::json

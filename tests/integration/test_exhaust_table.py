@@ -90,6 +90,12 @@ def test_a_request_of_another_service_is_known_by_its_events(api: Api, tmp_path:
     assert found["execution_time"] == 5
 
 
+def test_download_urls_are_paths_in_the_spelling_of_links(api: Api) -> None:
+    id = entropy.fresh_id()
+    api.project(file_story(id, "acme", "Export all~r\u00e9sum\u00e9 100%.csv", "k", b"a,b\n"))
+    assert row(api, id)["download_urls"] == [f"/files/{id}/Export%20all~r%C3%A9sum%C3%A9%20100%25.csv"]
+
+
 def test_the_message_is_cut_to_fit(api: Api) -> None:
     id = entropy.fresh_id()
     fault = events.ExecutionFailed(

@@ -92,11 +92,13 @@ def again(story: Story, index: int, reason: str, message: str, at: datetime) -> 
 
 
 def completed(story: Story, index: int, output: Json) -> None:
-    """The end of an action that went well."""
+    """The end of an action that went well. It publishes no file: it may outlive the execution."""
     step = story.execution.unit(index)
     hook = step.hook
     assert hook is not None, "an action"
     story.change(index, closed=step.asked, lease_until=None)
+    if isinstance(output, dict) and output.get("body_file") is not None:
+        output = {**output, "body_file": None}
     told(story, hook.step, hook.written, hook.on, step.asked, output)
 
 

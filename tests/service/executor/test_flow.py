@@ -49,6 +49,15 @@ def test_an_awaited_hook_ends_before_the_work_begins(runner: Runner) -> None:
     assert runner.end("a")[-1] == "execution.completed"
 
 
+def test_a_hook_names_no_file_that_is_never_published(runner: Runner) -> None:
+    runner.start(step("a", call(wait=True)))
+    answered = {"status": 200, "headers": {}, "body": None}
+    runner.end("a.enter.0.1", output={**answered, "body_file": "a.enter.0.1-response.bin"})
+    runner.end("a")
+    ended = [event for event in runner.desk.history(ID) if isinstance(event, events.HookCompleted)]
+    assert [event.output for event in ended] == [{**answered, "body_file": None}]
+
+
 def test_an_awaited_hook_that_fails_fails_its_step(runner: Runner) -> None:
     runner.start(step("a", call(wait=True, max_attempts=1)))
     assert runner.end("a.enter.0.1", "fail") == ["hook.failed", "step.failed", "execution.failed"]
