@@ -135,6 +135,7 @@ def _build(entry: Mapping[str, Any]) -> Topic:
 
 def _check_together(topics: tuple[Topic, ...]) -> Iterator[str]:
     names = [topic.name for topic in topics]
+    by_name = {topic.name: topic for topic in topics}
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"{name}: expected one entry, found {names.count(name)}"
     for topic in topics:
@@ -143,6 +144,17 @@ def _check_together(topics: tuple[Topic, ...]) -> Iterator[str]:
         if topic.retention_ms != -1 and topic.retention_ms < 1:
             yield f"{topic.name}.retention_ms: expected -1 or a positive number, found {topic.retention_ms}"
         yield from _check_kind(topic, frozenset(names))
+        letters = by_name.get(topic.name + DEAD_LETTER_SUFFIX)
+        if letters and (missing := _givers_up(topic) - set(letters.producers)):
+            yield f"{letters.name}.producers: expected {', '.join(sorted(missing))} among them, found none"
+
+
+def _givers_up(topic: Topic) -> frozenset[str]:
+    """Who may have to write its dead letters: who reads it, and who has a loop or an outbox that writes it.
+
+    Workers have neither: they keep what they report within every topic's limit.
+    """
+    return frozenset(topic.consumers) | frozenset(topic.producers) - {"executor-worker"}
 
 
 def _check_kind(topic: Topic, names: frozenset[str]) -> Iterator[str]:

@@ -46,6 +46,8 @@ BAD = [
     ),
     ("job.requested.dlq", {"name": "other.dlq"}, "expected job.requested.dlq beside a topic"),
     ("job.requested.dlq", {"kind": "fact"}, "expected `dead letter` exactly for names in .dlq"),
+    ("job.requested.dlq", {"producers": ["executor-manager"]}, "job.requested.dlq.producers: expected api"),
+    ("step.requested.dlq", {"producers": ["executor-worker"]}, "producers: expected executor-manager among"),
     ("step.completed", {"name": "job.requested"}, "job.requested: expected one entry, found 2"),
 ]
 
