@@ -245,6 +245,19 @@ def test_every_admin_client_is_closed() -> None:
     )
 
 
+def test_clients_that_are_kept_are_replaced_after_a_failure() -> None:
+    kept = [
+        f"{name}:{node.lineno}"
+        for name in python_files("services")
+        if name not in ("services/runtime/topics.py", "services/cli/log.py")  # a command ends soon
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Assign) and re.match(r"(\w+\.)?Admin(Client)?\(", ast.unparse(node.value))
+    ]
+    assert_none(
+        kept, "a process that runs for long asks through Topics of services/runtime/topics.py, which says why"
+    )
+
+
 # ---------------------------------------------------------------- dependencies
 
 

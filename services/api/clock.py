@@ -12,7 +12,7 @@ RETRY_S = 1.0
 
 
 class DatabaseClock:
-    """Read by a thread every 10 s; until the first reading, this machine's time (nothing commits then)."""
+    """Read by a thread every RESYNC_S; until its first reading this machine's time (nothing commits then)."""
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url

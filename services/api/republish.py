@@ -7,6 +7,7 @@ kept.
 
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import psycopg2
@@ -15,8 +16,9 @@ from confluent_kafka import KafkaException
 from services.api import commands, definitions
 from services.contracts import envelope
 from services.contracts.commands import JobRequested
-from services.runtime import kafka, outbox, schemas, settings, telemetry
+from services.runtime import outbox, schemas, settings, telemetry
 from services.runtime.database import Failure, classify, connect
+from services.runtime.topics import Topics
 
 CHECK_S = 30.0
 RETRY_S = 2.0
@@ -45,13 +47,13 @@ class Republisher:
 
     def _run(self) -> None:
         wait_s = 0.0
-        with kafka.Admin(self._kafka, "millstream-api-republish") as admin:
+        with closing(Topics(self._kafka, "millstream-api-republish")) as topics:
             while not self._stop.wait(wait_s):
-                wait_s = CHECK_S if self._check(admin) else RETRY_S
+                wait_s = CHECK_S if self._check(topics) else RETRY_S
 
-    def _check(self, admin: kafka.Admin) -> bool:
+    def _check(self, topics: Topics) -> bool:
         try:
-            facts = kafka.topic_facts(admin, TOPICS)
+            facts = topics.facts(TOPICS)
             compare(self._url, {name: fact.uuid for name, fact in facts.items()})
         except KafkaException:
             return False

@@ -1,7 +1,7 @@
 """The only place where a clock or randomness enters Millstream.
 
 Decisions take `now` as an argument. Where several processes must agree, `now` is the database's time, read
-at start and every 10 s and advanced by the monotonic clock: the clocks of workers and callers decide nothing.
+at start and every 5 s and advanced by the monotonic clock: the clocks of workers and callers decide nothing.
 """
 
 import random
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-RESYNC_S = 10.0
+RESYNC_S = 5.0
+"""Also how soon at the latest a process that has nothing to do asks whether its database is there."""
 
 
 class Clock(Protocol):
@@ -44,7 +45,7 @@ class RemoteClock:
         return self._base + timedelta(seconds=time.monotonic() - self._at)
 
     def resync_if_due(self) -> None:
-        """Read the remote time again if the last reading is older than 10 s. Raises what `read` raises."""
+        """Read the remote time again if the reading is older than RESYNC_S. Raises what `read` raises."""
         if time.monotonic() - self._at >= RESYNC_S:
             base = self._read()
             self._base, self._at = base, time.monotonic()

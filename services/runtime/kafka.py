@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from confluent_kafka import (
     KafkaError,
@@ -14,9 +13,8 @@ from confluent_kafka import (
     Message,
     Producer,
     TopicCollection,
-    TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 
 from services.runtime.settings import Kafka
 
@@ -175,12 +173,14 @@ class Admin(AdminClient):
         self.__exit__(None, None, None)
 
 
-def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, TopicFacts]:
-    """UUID and partition count of the topics that exist; blocks at most REQUEST_TIMEOUT_S.
+def topic_facts(
+    client: AdminClient, names: Iterable[str], timeout_s: float = REQUEST_TIMEOUT_S
+) -> Mapping[str, TopicFacts]:
+    """UUID and partition count of the topics that exist; blocks at most `timeout_s`.
 
     Raises KafkaException when the broker cannot be reached.
     """
-    futures = client.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
+    futures = client.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s)
     found: dict[str, TopicFacts] = {}
     for name, future in futures.items():
         try:
@@ -191,44 +191,6 @@ def topic_facts(client: AdminClient, names: Iterable[str]) -> Mapping[str, Topic
             raise
         found[name] = TopicFacts(str(described.topic_id), len(described.partitions))
     return found
-
-
-def offsets(
-    client: AdminClient, spots: Iterable[tuple[str, int]], spec: OffsetSpec, timeout_s: float
-) -> dict[tuple[str, int], int]:
-    """The first (`OffsetSpec.earliest()`) or the end offset of each partition; blocks at most `timeout_s`.
-
-    Raises KafkaException when the broker cannot be reached.
-    """
-    asked = {*spots}
-    try:
-        return _offsets(client, asked, spec, timeout_s)
-    except KafkaException as error:
-        if error.args[0].code() not in _OUTDATED:
-            raise
-    # The broker was away, and the client keeps what it knew of the topics, or that they had no leader, for
-    # minutes: describing them is news to it.
-    topic_facts(client, {topic for topic, _ in asked})
-    return _offsets(client, asked, spec, timeout_s)
-
-
-_OUTDATED = frozenset(
-    {
-        KafkaError._NOENT,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-    }
-)
-
-
-def _offsets(
-    client: AdminClient, spots: Iterable[tuple[str, int]], spec: OffsetSpec, timeout_s: float
-) -> dict[tuple[str, int], int]:
-    asked = dict.fromkeys((TopicPartition(*spot) for spot in spots), spec)
-    answers: Any = client.list_offsets(asked, request_timeout=timeout_s) if asked else {}
-    return {(spot.topic, spot.partition): answer.result().offset for spot, answer in answers.items()}
 
 
 class Batch:

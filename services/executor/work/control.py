@@ -14,9 +14,10 @@ from services.contracts.commands import StepControl
 from services.contracts.errors import Undecodable
 from services.executor.work.take import Take
 from services.runtime import membership, telemetry
-from services.runtime.kafka import Admin, consumer_config, offsets
+from services.runtime.kafka import consumer_config
 from services.runtime.membership import PATIENCE, REQUEST_TIMEOUT_S, OutOfGroup, Unread
 from services.runtime.settings import Kafka
+from services.runtime.topics import Topics
 
 TOPIC = "step.control"
 KEPT = timedelta(hours=25)
@@ -61,7 +62,7 @@ class Control:
         config = consumer_config(kafka, f"{worker}-control", "millstream-worker-control")
         self._config = {**config, "auto.offset.reset": "earliest", "enable.partition.eof": True}
         self._consumer = Consumer(self._config)
-        self._admin = Admin(kafka, f"{worker}-control-ends")
+        self._topics = Topics(kafka, f"{worker}-control-ends", REQUEST_TIMEOUT_S)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
@@ -96,7 +97,7 @@ class Control:
                     self._read(message)
         finally:
             membership.leave(self._consumer)
-            self._admin.close()
+            self._topics.close()
 
     def _check(self) -> None:
         """A client that reads nothing of what is there gives way to a new one, which reads it all again; if
@@ -107,7 +108,7 @@ class Control:
         self._checked_at = now
         try:
             spots = [(TOPIC, number) for number in self._partitions]
-            found = offsets(self._admin, spots, OffsetSpec.latest(), REQUEST_TIMEOUT_S)
+            found = self._topics.offsets(spots, OffsetSpec.latest())
         except KafkaException:
             self._unread.forget()
             return

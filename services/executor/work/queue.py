@@ -22,12 +22,13 @@ from services.contracts.errors import Undecodable
 from services.executor.work.partition import Partition, Place, Waiting
 from services.runtime import membership, telemetry
 from services.runtime.entropy import LocalClock
-from services.runtime.kafka import Admin, consumer_config, offsets
+from services.runtime.kafka import consumer_config
 from services.runtime.membership import PATIENCE, OutOfGroup, Patience, Unread, Verdict, Vigil
 from services.runtime.processor.kafka import consumed
 from services.runtime.processor.letters import dead_letter
 from services.runtime.processor.types import Poison
 from services.runtime.settings import Kafka
+from services.runtime.topics import Topics
 
 BATCH = 500
 MAX_IN_FLIGHT = 256
@@ -79,7 +80,7 @@ class Queue:
         self._unheard_s = UNHEARD_S
         self._settled: deque[Place] = deque()
         self._committed_at = time.monotonic()
-        self._admin = Admin(kafka, f"{worker}-ends")
+        self._topics = Topics(kafka, f"{worker}-ends", OFFSETS_TIMEOUT_S)
         self._consumer = self._client()
         self.vigil = Vigil(group, self._ask_listed, time.monotonic(), patience)
 
@@ -196,7 +197,7 @@ class Queue:
         self.commit()
         self.joined = False
         membership.leave(self._consumer)
-        self._admin.close()
+        self._topics.close()
 
     def _client(self) -> Consumer:
         """Each has a name of its own: a former one may be listed until its session ends."""
@@ -289,7 +290,7 @@ class Queue:
         """Where the partitions end now; nothing for those the broker does not tell of."""
         asked = [(self._topic, number) for number in numbers]
         try:
-            ends = offsets(self._admin, asked, OffsetSpec.latest(), OFFSETS_TIMEOUT_S)
+            ends = self._topics.offsets(asked, OffsetSpec.latest())
         except KafkaException as error:
             log.warning("ends_unknown", error=str(error))
             return {}

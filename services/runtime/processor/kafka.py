@@ -24,6 +24,7 @@ from services.runtime.processor.log import Spot
 from services.runtime.processor.types import Backpressure, Halted, Input, Unsendable
 from services.runtime.refusals import Refusal
 from services.runtime.settings import Kafka
+from services.runtime.topics import Topics
 
 log = telemetry.get_logger()
 
@@ -48,7 +49,7 @@ class KafkaLog:
         # Failures alone are told: an acknowledgement is a call per record that changes nothing.
         bursts: kafka.Config = {"delivery.report.only.error": True, "linger.ms": LINGER_MS}
         self._producer = Producer(kafka.producer_config(settings, client_id) | bursts)
-        self._admin = kafka.Admin(settings, f"{client_id}-admin")
+        self._asked = Topics(settings, f"{client_id}-admin", REQUEST_TIMEOUT_S)
         self._assigned: frozenset[Spot] = frozenset()
         self._generation = 0
         self._reading: frozenset[Spot] = frozenset()
@@ -133,19 +134,17 @@ class KafkaLog:
         """Two requests for all spots."""
         asked = [*spots]
         try:
-            first = kafka.offsets(self._admin, asked, OffsetSpec.earliest(), REQUEST_TIMEOUT_S)
-            end = kafka.offsets(self._admin, asked, OffsetSpec.latest(), REQUEST_TIMEOUT_S)
+            first = self._asked.offsets(asked, OffsetSpec.earliest())
+            end = self._asked.offsets(asked, OffsetSpec.latest())
         except KafkaException as error:
-            self._renew_admin()
             raise Backpressure(f"broker: {error}") from error
         return {spot: (first[spot], end[spot]) for spot in first}
 
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         """UUIDs by describe_topics; a topic that is missing is left out."""
         try:
-            return {name: facts.uuid for name, facts in kafka.topic_facts(self._admin, topics).items()}
+            return {name: facts.uuid for name, facts in self._asked.facts(topics).items()}
         except KafkaException as error:
-            self._renew_admin()
             raise Backpressure(f"broker: {error}") from error
 
     def produce(self, records: Sequence[Outgoing]) -> None:
@@ -218,18 +217,13 @@ class KafkaLog:
         """Leave the group at once, so that the next owner need not wait for the session."""
         self._producer.purge()
         membership.leave(self._consumer)
-        self._admin.close()
+        self._asked.close()
 
     def _resume(self) -> None:
         """A pause outlives the assignment that it was made in; it must end with it."""
         if self._paused:
             self._consumer.resume([TopicPartition(topic, part) for topic, part in self._reading])
             self._paused = False
-
-    def _renew_admin(self) -> None:
-        """One whose broker stood still may look for its controller for ever (seen after a freeze of 30 s)."""
-        self._admin.close()
-        self._admin = kafka.Admin(self._settings, f"{self._client_id}-admin")
 
     def _client(self) -> Consumer:
         """Each has a name of its own: a former one may be listed until its session ends."""

@@ -112,7 +112,10 @@ class Processor(Generic[S]):
         trouble = self._trouble or self._vigil.trouble
         if trouble is None and self._log.silence_s > self._limits.silent_s:
             trouble = f"no broker has answered for {self._log.silence_s:.0f} s"
-        return (False, trouble) if trouble is not None else self.live()
+        age = time.monotonic() - self._turned_at
+        if trouble is None and age > self._limits.stall_s:  # an answer is awaited for so long in few places
+            trouble = f"last turn {age:.1f} s ago: database or broker does not answer"
+        return (trouble is None, trouble or f"last turn {age:.1f} s ago")
 
     def degraded(self, name: str) -> tuple[str, ...]:
         """For a process that does other work without this loop: why it is not ready, if so."""
