@@ -1,12 +1,16 @@
 """A store and a log that fail on purpose around the real ones."""
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 
 from services.contracts.envelope import Outgoing
 from services.runtime.processor.log import Spot
 from services.runtime.processor.types import Backpressure, Input, PartCommit, Row, StateRow
+
+STANDS_STILL_MAX_S = 60.0
 
 
 class Killed(BaseException):
@@ -20,6 +24,9 @@ class FaultyStore:
         self._store = store
         self.die_before_commit = self.die_after_commit = self.lose_answer = False
         self.away = False
+        self.answers = threading.Event()
+        """Not set: it stands still, and whoever asks what time it is waits."""
+        self.answers.set()
         self.fail_to_acquire = 0
         self.commits = 0
 
@@ -28,6 +35,11 @@ class FaultyStore:
             self.fail_to_acquire -= 1
             raise Backpressure("the database went away in between")
         return self._store.acquire(parts)
+
+    def now(self) -> datetime:
+        self.answers.wait(STANDS_STILL_MAX_S)
+        instant: datetime = self.__getattr__("now")()
+        return instant
 
     def __getattr__(self, name: str) -> Any:
         if self.away:

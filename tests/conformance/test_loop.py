@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from services.runtime import entropy
 from services.runtime.processor.letters import HEAD_BYTES
 from services.runtime.processor.loop import Limits
 from tests.conformance.counting import TERM
@@ -113,6 +114,26 @@ def test_an_absent_database_pauses_the_loop_and_doubles_nothing(world: World) ->
     stop.set()
     thread.join(20)
     assert sorted(answers(world)) == sorted(answered("one"))
+
+
+def test_an_idle_loop_says_that_its_database_stands_still(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entropy, "RESYNC_S", 0.1)
+    member = Member(world, Limits(idle_s=0.02, stall_s=2.0))
+    turned(member, done=member.owns_all, what="all indexes")
+    stop = threading.Event()
+    thread = threading.Thread(target=member.processor.run, args=(stop,), daemon=True)
+    thread.start()
+    until(lambda: member.processor.ready()[0], 20, "the loop to be ready")
+    member.store.answers.clear()
+    until(lambda: not member.processor.ready()[0], 10, "the loop to say that it is not ready")
+    assert "database or broker does not answer" in member.processor.ready()[1]
+    assert member.processor.live()[0], "it is not to be ended for that"
+    member.store.answers.set()
+    until(lambda: member.processor.ready()[0], 20, "the loop to be ready again")
+    stop.set()
+    thread.join(20)
 
 
 def test_poison_is_dead_lettered_untouched_and_its_neighbours_go_on(world: World) -> None:

@@ -108,12 +108,12 @@ class Processor(Generic[S]):
         return age < self._limits.fresh_s, f"last turn {age:.1f} s ago"
 
     def ready(self) -> tuple[bool, str]:
-        """Database and broker answer, the group has us (without an index too), the last turn is fresh."""
+        """Database and broker answer, the group has us (without an index too), no turn waits for long."""
         trouble = self._trouble or self._vigil.trouble
         if trouble is None and self._log.silence_s > self._limits.silent_s:
             trouble = f"no broker has answered for {self._log.silence_s:.0f} s"
         age = time.monotonic() - self._turned_at
-        if trouble is None and age > self._limits.stall_s:  # an answer is awaited for so long in few places
+        if trouble is None and age > self._limits.stall_s:
             trouble = f"last turn {age:.1f} s ago: database or broker does not answer"
         return (trouble is None, trouble or f"last turn {age:.1f} s ago")
 
