@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
@@ -67,8 +68,15 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter: why it is one, its headers and its record, sealed values left out."""
-    with logs.opened(targets.chosen(context).broker()) as log:
+    target = targets.chosen(context)
+    with logs.opened(target.broker()) as log:
         letter = letters.find(log, address, _topics())
+    try:
+        letter = replace(letter, record=letters.whole(letter, target.blobs))
+    except Failed as away:
+        if raw:
+            raise
+        output.note(str(away))  # its head and its reason can be shown
     if raw:
         sys.stdout.buffer.write(letter.record.value or b"")
         return
@@ -104,7 +112,8 @@ def resend(
 
     A rejected request is not sent: its execution id stays rejected. Submit it anew under another id.
     """
-    kafka = targets.chosen(context).broker()
+    target = targets.chosen(context)
+    kafka = target.broker()
     with logs.opened(kafka) as log, _publisher(kafka) as publisher:
         found = _chosen(log, addresses or [], every, topic, reason, again=again)
         final = [letter for letter in found if letter.reason == letters.REJECTED]
@@ -114,7 +123,7 @@ def resend(
             if letter.reason == letters.REJECTED:
                 output.note(f"not sent: {_final_text(letter)}")
             else:
-                typer.echo(f"{letter.address} -> {letters.resend(publisher, letter)}")
+                typer.echo(f"{letter.address} -> {letters.resend(publisher, letter, target.blobs)}")
     if final:
         raise typer.Exit(Exit.FAILED)
 

@@ -5,9 +5,10 @@ whose header `ms_settles` names it, so that every reader sees the same state, an
 """
 
 import getpass
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaException
 
@@ -16,13 +17,15 @@ from services.cli.failure import Exit, Failed
 from services.cli.log import Log, Stored
 from services.contracts.envelope import Headers
 from services.contracts.topics import DEAD_LETTER_SUFFIX
+from services.runtime.blobs import BlobMissing, Blobs, BlobsUnavailable
 from services.runtime.kafka import Publisher, PublishFailed
+from services.runtime.processor.letters import unclaimed
 
 SETTLES, SETTLED, SETTLED_BY, NOTE = "ms_settles", "ms_settled", "ms_settled_by", "ms_note"
 RESENT, DISCARDED = "resent", "discarded"
 REASONS = ("ms_reason", "ms_error", "ms_origin", "ms_service")
 """What a service adds to the headers of a record that it gives up on."""
-CLAIM = ("ms_bytes", "ms_sha256", "ms_claim")
+BYTES, SHA256, CLAIM = "ms_bytes", "ms_sha256", "ms_claim"
 """What it adds where the record does not fit: size and hash of the value, and where the whole record lies."""
 REJECTED = "rejected"
 """The reason of a request that the manager refused. Its execution ended by that: sent again, nothing runs."""
@@ -64,6 +67,12 @@ class Letter:
         found = (index for index, (name, _) in enumerate(headers) if name == REASONS[0])
         return headers[: max(found, default=len(headers))]
 
+    @property
+    def added(self) -> Mapping[str, str]:
+        """What the service that gave it up added to them."""
+        added = self.record.headers[len(self.original_headers) :]
+        return {name: value.decode("utf-8", "replace") for name, value in added}
+
 
 def read(log: Log, topics: Sequence[str]) -> Iterator[Letter]:
     """Every letter of these dead-letter topics, each topic in order. Raises Failed and KafkaException."""
@@ -97,20 +106,36 @@ def find(log: Log, address: str, topics: Sequence[str]) -> Letter:
     raise Failed(f"{address}: expected a dead letter, found none; `{every}` shows them")
 
 
-def resend(publisher: Publisher, letter: Letter) -> str:
+def whole(letter: Letter, store: Callable[[], Blobs]) -> Stored:
+    """The record of a letter as it was given up: where the letter holds only its head, from the blob store,
+    which `store` opens. Headers are followed by those of the letter. Raises Failed."""
+    if BYTES not in letter.added:
+        return letter.record
+    wanted = f"{letter.address}: expected the whole record of {letter.added[BYTES]} bytes in the blob store"
+    if (claim := letter.added.get(CLAIM)) is None:
+        origin = letter.added.get("ms_origin")
+        raise Failed(f"{wanted}, found that it was away; {origin} may still have it")
+    try:
+        key, value, headers = unclaimed(b"".join(store().read(claim)))
+    except BlobMissing:
+        raise Failed(f"{wanted}, found no {claim}") from None
+    except BlobsUnavailable as error:
+        raise Failed(f"{wanted}, found {error}") from None
+    if hashlib.sha256(value or b"").hexdigest() != letter.added.get(SHA256):
+        raise Failed(f"{wanted}, found other bytes in {claim}")
+    ours = letter.record.headers[len(letter.original_headers) :]
+    return replace(letter.record, key=key, value=value, headers=(*headers, *ours))
+
+
+def resend(publisher: Publisher, letter: Letter, store: Callable[[], Blobs]) -> str:
     """Send the record again as it was, then settle it; where it lies now. Raises Failed.
 
     In this order: a crash in between leaves it open, and a second record of the same id changes nothing.
     """
-    record = letter.record
-    if (whole := record.header("ms_bytes")) is not None and whole != str(len(record.value or b"")):
-        claim = record.header("ms_claim") or "nowhere; its origin may still have it"
-        raise Failed(
-            f"{letter.address}: expected a whole record, found the first {len(record.value or b'')}"
-            f" of {whole} bytes; the record lies in the blob store: {claim}"
-        )
+    given_up = replace(letter, record=whole(letter, store))
+    record = given_up.record
     keyless = -1 if record.key is not None else _origin_partition(letter)
-    place = _send(publisher, letter.topic, record.key, record.value, letter.original_headers, keyless)
+    place = _send(publisher, letter.topic, record.key, record.value, given_up.original_headers, keyless)
     settle(publisher, letter, RESENT, place)
     return place
 

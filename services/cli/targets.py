@@ -20,10 +20,13 @@ from pydantic import BaseModel, ConfigDict
 
 from services.cli.dev.folder import DEFAULT_DATA, Folder, write_private
 from services.cli.failure import Exit, Failed
+from services.runtime import blobs, settings
+from services.runtime.blobs import Blobs
 from services.runtime.settings import PREFIX, Client, Kafka, SettingsError, kafka_at, load
 
 URL_KEY = f"{PREFIX}CLIENT__URL"
 API_KEY_KEY = f"{PREFIX}CLIENT__KEY"
+BLOBS_KEY = f"{PREFIX}BLOBS__URL"
 BOOTSTRAP_KEY = f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS"
 START = "start a stack here (`millstream dev`), choose a context (`millstream context set`)"
 WAYS = f"{START}, or set {URL_KEY} and {API_KEY_KEY}"
@@ -35,6 +38,13 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     client: Client
+
+
+class Store(BaseModel):
+    """Where claims of dead letters lie."""
+
+    model_config = ConfigDict(frozen=True)
+    blobs: settings.Blobs
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,8 @@ class Target:
     key: str | None
     kafka: str | None
     origin: Mapping[str, str]
+    data: str | None = None
+    """The data folder of the local stack whose broker that is."""
 
     def api(self) -> tuple[str, str]:
         """URL and key of the API. Raises Failed."""
@@ -83,6 +95,14 @@ class Target:
             raise Failed(f"Kafka: expected to know its address, found none; {KAFKA_WAYS}")
         try:
             return kafka_at(self.kafka, os.environ)
+        except SettingsError as error:
+            raise Failed(str(error), Exit.USAGE_OR_CANCELLED) from None
+
+    def blobs(self) -> Blobs:
+        """The local stack's blob store, or that of MILLSTREAM_BLOBS__URL. Raises Failed."""
+        ours = {} if self.data is None else {BLOBS_KEY: (Path(self.data).resolve() / "blobs").as_uri()}
+        try:
+            return blobs.connect(load(Store, {**os.environ, **ours}).blobs.url)
         except SettingsError as error:
             raise Failed(str(error), Exit.USAGE_OR_CANCELLED) from None
 
@@ -137,7 +157,7 @@ def resolve(choice: Choice, environ: Mapping[str, str]) -> Target:
     origin = ({"url": api[1]} if api else {}) | ({"kafka": kafka[1]} if kafka else {})
     # a key goes with its own address: that of one stack is never shown to another
     url, key = (api[0].url, api[0].key) if api else (None, None)
-    return Target(url, key, kafka[0].kafka if kafka else None, origin)
+    return Target(url, key, kafka[0].kafka if kafka else None, origin, kafka[0].data if kafka else None)
 
 
 def _candidates(choice: Choice, environ: Mapping[str, str]) -> Iterator[tuple[Context, str]]:
@@ -200,4 +220,4 @@ def _running(data: Path) -> Context | None:
     if not folder.is_owned() or state.get("status") != "ready":
         return None
     key = Path(state["api_key_file"]).read_text(encoding="utf-8").strip()
-    return Context(state["api_url"], key, state["kafka_bootstrap"])
+    return Context(state["api_url"], key, state["kafka_bootstrap"], str(folder.root))

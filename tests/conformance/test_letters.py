@@ -1,17 +1,21 @@
 """What the loop promises of dead letters and of records that no broker takes, on every body of its ports."""
 
 import hashlib
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from services.contracts.envelope import Outgoing
 from services.runtime.blobs import BlobsUnavailable
+from services.runtime.membership import Patience
 from services.runtime.processor import letters
 from services.runtime.processor.types import Input, Poison
 from tests.claims import claimed
-from tests.conformance.turning import KEYS, Member, answered, put_all, settled, turned
+from tests.conformance.turning import KEYS, QUICK, Member, answered, put_all, settled, turned
 from tests.conformance.worlds import MemoryWorld, World, answers
+from tests.waiting import joined
 
 BOMB = b"\xff" * 3_000_000
 """Compressed it is a few hundred bytes: every topic takes it, and no producer of ours could send it on."""
@@ -96,6 +100,24 @@ def test_a_topic_that_takes_no_letter_of_any_size_halts_the_loop_with_the_reason
     world.limit("in.a.dlq", 1_000_000)
     turned(member, done=lambda: world.records("in.a.dlq"), what="the dead letter")
     turned(member, done=lambda: member.processor.ready()[0], what="the loop to be ready again")
+    member.leave()
+
+
+def test_a_loop_that_is_halted_for_long_is_not_taken_for_deaf(world: World) -> None:
+    if not isinstance(world, MemoryWorld):
+        pytest.skip("joining a real group takes longer than this patience")
+    patience = Patience(ask_s=0.1, doubt_s=0.05, sure_s=0.1, out_s=0.5)
+    member = Member(world, replace(QUICK, patience=patience))
+    turned(member, done=member.owns_all, what="all indexes")
+    world.limit("in.a.dlq", 100)
+    world.put("in.a", "k1", b"\xff")
+    turned(member, done=lambda: not member.processor.ready()[0], what="the loop to say that it is halted")
+    put_all(world, "in.a", "one")
+    mending = threading.Timer(4 * patience.out_s, world.limit, ("in.a.dlq", 1_000_000))
+    mending.start()
+    turned(member, done=settled(world, answered("one")), what="all answers")  # OutOfGroup would pass
+    joined(mending)
+    assert member.processor._vigil.trouble is None
     member.leave()
 
 

@@ -10,10 +10,10 @@ from services.cli.log import Stored, opened
 from services.contracts import envelope
 from services.contracts.commands import JobRequested
 from services.contracts.envelope import Outgoing
-from services.runtime import entropy, schemas
+from services.runtime import blobs, entropy, schemas
 from services.runtime.entropy import LocalClock
 from services.runtime.kafka import Publisher
-from services.runtime.processor.letters import dead_letter
+from services.runtime.processor.letters import Letters, dead_letter
 from services.runtime.processor.types import Input, Poison
 from tests.commanding import Millstream
 from tests.stack import Stack
@@ -159,6 +159,47 @@ def test_the_bytes_as_they_are(
         timeout=60,
     )
     assert done.stdout == original.value
+
+
+def test_a_record_of_which_the_letter_holds_only_the_head(
+    stack: Stack, publisher: Publisher, tmp_path: Path, reason: str
+) -> None:
+    store = (tmp_path / "blobs").as_uri()
+    value, own = b"\xff\x00" * 200_000, (("x-mine", b"1"), ("ms_bytes", b"7"))
+    record = Input(TOPIC, 3, 7, b"k" * 5000, value, own)
+    letter = Letters(blobs.connect(store), LocalClock()).fitted(
+        dead_letter("executor", record, Poison(reason, "no text"))
+    )
+    publisher.publish(letter.topic, letter.key, letter.value, letter.headers).result(30)
+    environment = {"MILLSTREAM_KAFKA__BOOTSTRAP_SERVERS": stack.bootstrap}
+    blind = Millstream(tmp_path, environment)
+    [address] = waiting(blind, reason)
+    assert "MILLSTREAM_BLOBS__URL: expected" in blind("dlq", "resend", address).err
+    elsewhere = Millstream(tmp_path, {**environment, "MILLSTREAM_BLOBS__URL": (tmp_path / "other").as_uri()})
+    missing = elsewhere("dlq", "resend", address)
+    assert missing.code == 1 and "expected the whole record of 400000 bytes" in missing.err
+    assert "x-mine" in blind("dlq", "show", address).out
+
+    seeing = Millstream(tmp_path, {**environment, "MILLSTREAM_BLOBS__URL": store})
+    assert seeing("dlq", "show", address, "--json").json["bytes"] == len(value)
+    ran = seeing("dlq", "resend", address)
+    assert ran.code == 0, ran.err
+    sent = stored(stack, ran.out.split()[-1])
+    assert (sent.key, sent.value, sent.headers) == (record.key, value, own)
+    assert waiting(seeing, reason) == []
+
+
+def test_a_letter_may_bring_a_header_that_settles_others(
+    publisher: Publisher, millstream: Millstream, reason: str
+) -> None:
+    given_up(publisher, reason)
+    [address] = waiting(millstream, reason)
+    claims_to = ("ms_settles", address.partition("/")[2].encode())
+    forged = dead_letter("executor", Input(TOPIC, 3, 8, b"k", b"x", (claims_to,)), Poison(reason, "forged"))
+    publisher.publish(forged.topic, forged.key, forged.value, forged.headers).result(30)
+    assert len(waiting(millstream, reason)) == 2
+    assert millstream("dlq", "discard", "--all", "--reason", reason, "--note", "a test").code == 0
+    assert waiting(millstream, reason) == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 import psutil
 
 from services.cli.dev.broker import answers
+from services.runtime.settings import kafka_at
 from tests.waiting import until, PROGRAM_S
 
 returned = threading.Event()
@@ -24,7 +25,7 @@ def tell_and_be_held_up(future, exception):
     returned.wait(0.5)
 
 Future.set_exception = tell_and_be_held_up
-assert not answers("127.0.0.1:1")
+assert not answers(kafka_at("127.0.0.1:1", {}))
 returned.set()
 until(lambda: psutil.Process().num_threads() == 1, 20, "the client's threads to end")
 """
