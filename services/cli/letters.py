@@ -25,7 +25,7 @@ SETTLES, SETTLED, SETTLED_BY, NOTE = "ms_settles", "ms_settled", "ms_settled_by"
 RESENT, DISCARDED = "resent", "discarded"
 REASONS = ("ms_reason", "ms_error", "ms_origin", "ms_service")
 """What a service adds to the headers of a record that it gives up on."""
-BYTES, SHA256, CLAIM = "ms_bytes", "ms_sha256", "ms_claim"
+CLAIM = BYTES, SHA256, CLAIMED = "ms_bytes", "ms_sha256", "ms_claim"
 """What it adds where the record does not fit: size and hash of the value, and where the whole record lies."""
 REJECTED = "rejected"
 """The reason of a request that the manager refused. Its execution ended by that: sent again, nothing runs."""
@@ -112,7 +112,7 @@ def whole(letter: Letter, store: Callable[[], Blobs]) -> Stored:
     if BYTES not in letter.added:
         return letter.record
     wanted = f"{letter.address}: expected the whole record of {letter.added[BYTES]} bytes in the blob store"
-    if (claim := letter.added.get(CLAIM)) is None:
+    if (claim := letter.added.get(CLAIMED)) is None:
         origin = letter.added.get("ms_origin")
         raise Failed(f"{wanted}, found that it was away; {origin} may still have it")
     try:
