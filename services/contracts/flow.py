@@ -56,6 +56,10 @@ class Retry(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Flow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What leads one step. `next` are the steps after a success that no goto sent elsewhere.
 
+    The plan's `timeout_s` bounds each attempt from when it runs. `total_timeout_s` bounds the work of one
+    visit from when its first attempt is asked for: all attempts, the waits for a worker and those between.
+    None: attempts are bounded by their number alone.
+
     `fail_on` is a condition over `$.result`: true makes a result a failure. `on_expiry` of an approval is
     fail, cancel or skip. `max_step_runs` bounds how many steps the execution may run in all; it is the same
     in each step of a plan.
@@ -65,6 +69,7 @@ class Flow(Struct, frozen=True, kw_only=True, omit_defaults=True):
     actions: tuple[Action, ...] = ()
     retry: Retry = Retry()
     queue_timeout_s: int = QUEUE_TIMEOUT_S
+    total_timeout_s: int | None = None
     wait_before_s: float = 0.0
     wait_after_s: float = 0.0
     pause_before: bool = False

@@ -259,8 +259,11 @@ def test_a_call_is_revoked_whether_it_runs_or_waits(manager: Manager, worker: Wo
     worker.bounds = Bounds(tenant=1)
     running, waiting, last = calls(manager, 3)
     with worker.taking() as hands:
-        manager.dispatch(running, waiting, last)
-        until(lambda: hands.works.known(last.attempt_id), 10, "calls that are held")
+        manager.dispatch(running)
+        until(lambda: len(worker.call.takes) == 1, 10, "the call that has the slot first")
+        manager.dispatch(waiting, last)
+        for held in (waiting, last):
+            until(lambda: hands.works.known(held.attempt_id), 10, "calls that are held")  # noqa: B023
         for revoked in (waiting, running):
             manager.revoke(revoked, attempt_id=revoked.attempt_id)
             until(lambda: hands.works.known(revoked.attempt_id) is None, 10, "the end of a revoked call")  # noqa: B023

@@ -145,6 +145,9 @@ def due(state: Execution, now: datetime, caught_up_at: datetime, budget: Budget 
         return story
     units = state.hooks if ended else (*state.steps, *state.hooks) if state.hooks else state.steps
     for index, step in enumerate(units, len(state.steps) if ended else 0):
+        if (total_at := _total_at(step)) is not None and total_at <= now:
+            _time_out_in_all(story, index)
+            break
         if step.retry_at is not None and step.retry_at <= now and not state.paused:
             _begin(story, index)
             break
@@ -192,7 +195,20 @@ def _instants(step: Step, *, paused: bool) -> tuple[datetime | None, ...]:
     """While the execution is paused nothing begins, so these instants are looked at again when it goes on."""
     asked = None if paused else step.retry_at
     until = _visit_until(step, paused=paused)
-    return asked, step.lease_until, _timeout_at(step, paused=paused), _order_at(step, paused=paused), until
+    timeout_at, order_at = _timeout_at(step, paused=paused), _order_at(step, paused=paused)
+    return asked, step.lease_until, _total_at(step), timeout_at, order_at, until
+
+
+def _total_at(step: Step) -> datetime | None:
+    """When the work of this visit ends whatever becomes of its attempts; pauses count, as they do for the
+    timeout of the execution.
+    """
+    led = flow_of(step.plan.flow)
+    if led is None or led.total_timeout_s is None or step.asked_since is None:
+        return None
+    if step.visit is None or step.visit.phase != "work":
+        return None
+    return step.asked_since + timedelta(seconds=led.total_timeout_s)
 
 
 def _order_at(step: Step, *, paused: bool) -> datetime | None:
@@ -237,6 +253,20 @@ def _time_out(story: Story, index: int) -> None:
         wait_s = _queue_timeout_s(step)
         limit = f"{wait_s / 3600:.0f} h" if step.plan.flow is None else f"its queue timeout of {wait_s} s"
         _fail(story, index, "queue_timeout", f"no worker took the step within {limit}")
+
+
+def _time_out_in_all(story: Story, index: int) -> None:
+    step = story.execution.unit(index)
+    led = flow_of(step.plan.flow)
+    assert led is not None, "what has a total timeout is led"
+    if step.current:
+        story.revoke("timeout", story.execution.attempt_id(index))
+    attempts = step.asked - (step.visit.first - 1 if step.visit else 0)
+    message = (
+        f"the step took longer than its total timeout (total_timeout_s) of {led.total_timeout_s} s; "
+        f"attempts begun: {attempts}"
+    )
+    _fail(story, index, "total_timeout", message)
 
 
 def _own(story: Story, index: int, take_id: str, worker: str) -> None:
@@ -342,9 +372,20 @@ def _ended_badly(
     elif step.counted + 1 < step.plan.max_attempts:
         attempt_id = story.execution.attempt_id(index)
         at = next_at(policy, attempt_id, step.counted + 1, story.now, output)
-        _schedule_retry(story, index, reason, message, at)
+        _again_in_time(story, index, reason, message, at)
     else:
         _fail(story, index, reason, message)
+
+
+def _again_in_time(story: Story, index: int, reason: str, message: str, at: datetime) -> None:
+    """The next attempt, unless it would only begin when the step's time is over: then the end, now."""
+    total_at = _total_at(story.execution.unit(index))
+    if total_at is not None and total_at <= at:
+        _fail(
+            story, index, reason, f"{message}; the next attempt would begin after the step's total_timeout_s"
+        )
+        return
+    _schedule_retry(story, index, reason, message, at)
 
 
 def _schedule_retry(story: Story, index: int, reason: str, message: str, at: datetime) -> None:
@@ -370,17 +411,17 @@ def _order_anew(story: Story, index: int, message: str) -> None:
 
 
 def _wait_for_what_is_away(story: Story, index: int, reason: str, message: str) -> None:
-    """No attempt is counted, but the step's time is."""
+    """No attempt is counted, but the step's time is: its total timeout, else that of one attempt."""
     step = story.execution.unit(index)
     assert step.asked_since is not None, "an attempt that ends was asked for"
-    if story.now - step.asked_since >= timedelta(seconds=step.plan.timeout_s):
+    if _total_at(step) is None and story.now - step.asked_since >= timedelta(seconds=step.plan.timeout_s):
         given_up = f"{message}; given up after the step's timeout of {step.plan.timeout_s} s"
         _fail(story, index, reason, given_up)
         return
     attempt_id = story.execution.attempt_id(index)
     before = step.visit.first - 1 if step.visit else 0
     at = retry_at(attempt_id, step.asked - before - step.counted, LONGEST_UNCOUNTED_S, story.now)
-    _schedule_retry(story, index, reason, message, at)
+    _again_in_time(story, index, reason, message, at)
 
 
 def _fail(story: Story, index: int, reason: str, message: str) -> None:

@@ -8,7 +8,7 @@
     success_codes: [200, 2xx, 300-399]  # 200 alone when left out (S3 3.10)
     allow_host: false                   # whether values may stand in scheme, host and port
     response_bytes_max: 1048576
-    timeout_s: 30                       # of one call; a step's own timeout bounds all its attempts
+    timeout_s: 30                       # of one call; the step's own: an attempt, waits included
     idempotency_header: Idempotency-Key # "" for none
 
 Placeholders and expressions stay as written: the manager fills them when the step is asked for.

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from services.contracts.flow import Action, Flow, Retry
 from services.jobs.fields import Faults, Fields, shown
@@ -120,17 +121,22 @@ def _finished(draft: Draft, calling: Mapping[str, Work], runs: int) -> Step:
     timeout_s = kind.timeout_s
     if kind.timeout_key is not None:
         timeout_s = draft.work.parameters[kind.timeout_key]
-        if fields.get("timeout_s") is not None:
-            message = f"expected none: the parameter {kind.timeout_key} bounds {draft.kind}"
-            fields.faults.add(fields.pointer("timeout_s"), message)
+        for key in ("timeout_s", "total_timeout_s"):
+            if fields.get(key) is not None:
+                message = f"expected none: the parameter {kind.timeout_key} bounds {draft.kind}"
+                fields.faults.add(fields.pointer(key), message)
+    timeout_s, total_s = policies.timeouts(fields, timeout_s)
     return Step(
         name=draft.name,
         at=draft.at,
         kind=draft.kind,
         work=draft.work,
         calls=tuple(calling.values()),
-        flow=_flow(fields, tuple(edge.to for edge in draft.node.next), tuple(made), retry, runs),
-        timeout_s=policies.whole(fields, "timeout_s", policies.STEP_TIMEOUT_MAX_S, timeout_s),
+        flow=replace(
+            _flow(fields, tuple(edge.to for edge in draft.node.next), tuple(made), retry, runs),
+            total_timeout_s=total_s,
+        ),
+        timeout_s=timeout_s,
         max_attempts=attempts,
     )
 

@@ -22,7 +22,8 @@ SERVICES_MAX = 50
 HOOK_KEYS = ("on-enter", "on-exit", "on-success", "on-error")
 CHAIN_KEYS = ("next_step_name", "prev_step_name", "is_terminal_step")
 POLICY_KEYS = (
-    *("retry", "timeout_s", "queue_timeout_s", "wait_before_s", "wait_after_s", "pause_before", "fail_on"),
+    *("retry", "timeout_s", "total_timeout_s", "queue_timeout_s"),
+    *("wait_before_s", "wait_after_s", "pause_before", "fail_on"),
 )
 STEP_KEYS = ("step_type", "action", "parameters", *CHAIN_KEYS, *HOOK_KEYS, *POLICY_KEYS, "description")
 BOOKS = ("Workbook", "Workflow")

@@ -11,6 +11,7 @@ from services.jobs.pipeline.shape import PRIORITIES, Limit
 ATTEMPTS_MAX = 100
 DAY_S = 24 * 3600
 STEP_TIMEOUT_MAX_S = 7 * DAY_S
+STEP_TOTAL_MAX_S = 30 * DAY_S
 QUEUE_TIMEOUT_MAX_S = 30 * DAY_S
 EXECUTION_TIMEOUT_MAX_S = 366 * DAY_S
 WAIT_MAX_S = 30 * DAY_S
@@ -93,6 +94,21 @@ def _reasons(fields: Fields, key: str) -> tuple[str, ...]:
         else:
             found[item] = len(found)
     return tuple(found)
+
+
+def timeouts(step: Fields, attempt_s: int) -> tuple[int, int | None]:
+    """How long one attempt may run, by default `attempt_s`, and how long the step with all of them (None: as
+    long as they take). No attempt lasts longer than the step.
+    """
+    given = step.get("timeout_s") is not None
+    timeout_s = whole(step, "timeout_s", STEP_TIMEOUT_MAX_S, attempt_s)
+    total_s = whole(step, "total_timeout_s", STEP_TOTAL_MAX_S, None)
+    if total_s is None or total_s >= timeout_s:
+        return timeout_s, total_s
+    if given:
+        message = f"expected at least timeout_s, {timeout_s}, found {total_s}"
+        step.faults.add(step.pointer("total_timeout_s"), message)
+    return total_s, total_s
 
 
 def queue_timeout_s(step: Fields) -> int:

@@ -136,6 +136,7 @@ def test_policies_are_kept() -> None:
             "stop_on": ["http_501"],
         },
         timeout_s=9,
+        total_timeout_s=90,
         queue_timeout_s=60,
         wait_before_s=1,
         wait_after_s=2.5,
@@ -150,6 +151,7 @@ def test_policies_are_kept() -> None:
     assert (planned.max_attempts, planned.timeout_s) == (7, 9)
     assert (flow.retry.backoff_s, flow.retry.backoff_max_s, flow.retry.jitter) == (90.0, 90.0, 0.0)
     assert (flow.retry.only_on, flow.retry.stop_on) == (("timeout",), ("http_501",))
+    assert flow.total_timeout_s == 90
     assert (flow.queue_timeout_s, flow.wait_before_s, flow.wait_after_s) == (60, 1.0, 2.5)
     assert (flow.pause_before, flow.fail_on, flow.max_step_runs) == (True, "$.result.body.ok != true", 10)
     assert (found.priority, found.timeout_s) == (0, 3600)
@@ -273,3 +275,10 @@ def test_the_data_of_a_call_may_be_any_json(data: Any) -> None:
 def test_data_that_is_no_object_takes_the_place_of_the_action_s() -> None:
     first, second = Work({"data": {"a": 1}, "query": {"x": 1}}), Work({"data": [1], "query": {"y": 2}})
     assert calls.merged(first, second).parameters == {"data": [1], "query": {"x": 1, "y": 2}}
+
+
+def test_no_attempt_lasts_longer_than_its_step() -> None:
+    (usual,) = pipeline.parse(listed(api())).steps
+    (short,) = pipeline.parse(listed(api(total_timeout_s=20))).steps
+    assert (usual.timeout_s, usual.flow.total_timeout_s) == (600, None)
+    assert (short.timeout_s, short.flow.total_timeout_s) == (20, 20)
