@@ -44,6 +44,14 @@ def alice(local: Local) -> Iterator[Requests]:
 
 
 @pytest.fixture(scope="module")
+def owner(local: Local) -> Iterator[Requests]:
+    """Whose tenant may use the source."""
+    made = Requests.of(local.state["api_url"], local.api_key)
+    with closing(made.client):
+        yield made
+
+
+@pytest.fixture(scope="module")
 def bob(local: Local) -> Iterator[Requests]:
     """Somebody else."""
     made = Requests.of(local.state["api_url"], new_key(local.state["database_url"], "bob"))
@@ -99,8 +107,9 @@ def test_the_example_of_an_api_step_works_as_it_stands(alice: Requests, receiver
     assert words[0] == "Not Started" and words[-1] == "Completed" and {*words[1:-1]} == {"Running"}
 
 
-def test_every_file_of_every_export_is_listed_and_downloaded(local: Local, tmp_path: Path) -> None:
-    owner = Requests.of(local.state["api_url"], local.api_key)  # of the tenant that may use the source
+def test_every_file_of_every_export_is_listed_and_downloaded(
+    owner: Requests, local: Local, tmp_path: Path
+) -> None:
     flights = (EXAMPLES.parent / "flights-report.yaml").read_bytes()
     yaml_type = {"Content-Type": "application/yaml"}
     owner.client.put("/v1/datasets/flights-report", content=flights, headers=yaml_type).raise_for_status()
